@@ -1,0 +1,37 @@
+# make help lists the targets. Everything runs in .venv, which is made on first use.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+PY := .venv/bin/python
+CHECKED := scsession_secure tests $(wildcard examples) $(wildcard benchmarks)
+SNIPPETS := build/snippets
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: .venv/.demo ## serve the example shop on http://localhost:8000 (PORT=... for another port)
+	@exec $(PY) -m examples.shop
+
+test: .venv/.dev ## the whole suite, with coverage (ARGS="-k word" for a part, without)
+	@bash tests/setup.sh
+	$(PY) -m pytest $(or $(ARGS),--cov --cov-report=term-missing:skip-covered)
+
+check: .venv/.dev ## format, lint and types, also of the examples and of the README's code
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m tests.harness.snippets $(SNIPPETS) README.md
+	$(PY) -m mypy $(CHECKED)
+	$(PY) -m mypy --config-file= --check-untyped-defs $(SNIPPETS)
+	$(PY) -m basedpyright --pythonpath $(PY) $(wildcard examples) $(SNIPPETS)
+
+bench: .venv/.dev ## side by side with peers
+	$(PY) benchmarks/run.py
+
+clean: ## remove what the other targets made
+	rm -rf .venv .coverage htmlcov dist build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find scsession_secure tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The stamps hold as long as the list of dependencies and the way to install it are unchanged.
+.venv/.%: pyproject.toml .ci/venv
+	@bash .ci/venv $*
