@@ -1,0 +1,79 @@
+"""Reading one cookie from raw headers, and rendering Set-Cookie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .errors import SessionTooLarge
+from .policy import COOKIE_MAX_BYTES, Policy
+
+__all__ = ["MAX_CANDIDATES", "CookieWriter", "candidates"]
+
+#: How many different cookies of our name are looked at. A browser sends one; more are planted or left over.
+MAX_CANDIDATES: Final = 4
+#: Cookie header bytes that are scanned at all; servers cut off far below.
+_MAX_SCAN: Final = 64 * 1024
+
+Header = tuple[bytes, bytes]
+
+
+def candidates(headers: Iterable[Header], name: bytes) -> list[bytes]:
+    """The different values of the cookie `name`, in order, at most `MAX_CANDIDATES`.
+
+    Bytes in, bytes out: nothing is unquoted or decoded, only SP and HTAB are trimmed, and names are compared exactly,
+    so that no look-alike passes (RFC 6265bis section 5.6). HTTP/2 may split the header into several (RFC 9113 section
+    8.2.3). Linear in the length of the headers.
+    """
+    found: list[bytes] = []
+    scanned = 0
+    for header, line in headers:
+        if header != b"cookie" or name not in line:
+            continue
+        scanned += len(line)
+        if scanned > _MAX_SCAN:
+            break
+        for crumb in line.split(b";"):
+            key, equals, value = crumb.partition(b"=")
+            if equals and key.strip(b" \t") == name:
+                value = value.strip(b" \t")
+                if value not in found:
+                    found.append(value)
+                    if len(found) == MAX_CANDIDATES:
+                        return found
+    return found
+
+
+class CookieWriter:
+    """Renders our one Set-Cookie line. The attributes are fixed when it is made, the same for setting and deleting:
+    a deletion that differs in one of them deletes nothing (RFC 6265bis section 5.7)."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.name = policy.full_cookie_name
+        self.persistent = policy.persistent
+        self._attributes = "; ".join(
+            [
+                f"Path={policy.cookie_path}",
+                *([f"Domain={policy.cookie_domain}"] if policy.cookie_domain else []),
+                *(["Secure"] if policy.cookie_https_only else []),
+                "HttpOnly",
+                f"SameSite={policy.cookie_same_site.capitalize()}",
+                *(["Partitioned"] if policy.cookie_partitioned else []),
+            ]
+        )
+
+    def setting(self, value: str, *, seconds_left: float) -> str:
+        """Raises SessionTooLarge if browsers would drop it (RFC 6265bis section 5.6)."""
+        size = len(self.name) + len(value)
+        if size > COOKIE_MAX_BYTES:
+            raise SessionTooLarge(
+                f"the session's cookie would take {size} bytes, browsers drop one over {COOKIE_MAX_BYTES}: keep less "
+                "in the session, or use a server-side store"
+            )
+        age = f"; Max-Age={max(1, int(seconds_left))}" if self.persistent else ""
+        return f"{self.name}={value}{age}; {self._attributes}"
+
+    def deleting(self) -> str:
+        """Max-Age for clients that know it, Expires for those that do not; both are needed (RFC 6265bis section
+        5.5)."""
+        return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self._attributes}"
