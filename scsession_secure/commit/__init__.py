@@ -1,0 +1,1 @@
+"""The ways in which a request changes the store: start, write, rotate, renew, end. `layers.persist` chooses."""

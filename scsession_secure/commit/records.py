@@ -1,0 +1,138 @@
+"""New records and patches, sealed; and keeping the request's own view in step with the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from ..clients import fingerprint_of
+from ..context import Context
+from ..crypto import b64, new_id
+from ..errors import StoreUnavailable
+from ..policy import matches_prefix
+from ..record import (
+    BIRTH,
+    DATA,
+    FLASH,
+    SEEN,
+    TOKEN,
+    UNTIL,
+    Birth,
+    Patch,
+    Possession,
+    Record,
+    Row,
+    Unreadable,
+    pack,
+    pack_time,
+)
+from ..session import Changes
+from ..token import Token
+
+__all__ = ["Content", "born", "create", "deadline", "fresh_token", "in_step", "is_activity", "parsed", "patch_of"]
+
+
+@dataclass(slots=True)
+class Content:
+    """What a new record will hold, encoded and not yet sealed. `own`: the keys that this request has set."""
+
+    values: Mapping[str, bytes]
+    flashes: Mapping[str, bytes]
+    birth: Birth
+    until: float | None
+    own: Collection[str]
+
+
+def fresh_token(ctx: Context, id: str | None = None) -> Token:
+    return Token(ctx.setup.keyring.newest, id or new_id(), 0, b64(os.urandom(32)))
+
+
+def born(ctx: Context, lineage: str) -> Birth:
+    """The facts of a session that begins now, for whoever is logged in."""
+    owner = ctx.session.owner
+    return Birth(
+        created_at=ctx.now,
+        absolute_end=ctx.now + ctx.setup.policy.absolute,
+        authenticated_at=None if owner is None else ctx.now,
+        lineage=lineage,
+        fingerprint=fingerprint_of(ctx),
+        belongs_to=owner,
+    )
+
+
+async def create(ctx: Context, token: Token, content: Content) -> bool:
+    """Store a new record and give its cookie. False if the id is taken. Raises StoreUnavailable."""
+    seal = ctx.setup.carrier.sealer(token.id).seal
+    fields = {DATA + key: seal(DATA + key, value) for key, value in content.values.items()}
+    fields |= {FLASH + id: seal(FLASH + id, value) for id, value in content.flashes.items()}
+    fields[BIRTH] = pack(content.birth)
+    fields[TOKEN] = pack(Possession(0, token.verifier_hash, token.key_id, ctx.now))
+    fields[SEEN] = pack_time(ctx.now)
+    if content.until is not None:
+        fields[UNTIL] = pack_time(content.until)
+    record = Record.parse(token.id, Row(1, 0.0, ctx.session.owner, fields))
+    record.row = replace(record.row, expires_at=deadline(ctx, record))
+    if not await ctx.store.create(token.id, record.row):
+        return False
+    ctx.record = record
+    ctx.token = ctx.issue = token
+    ctx.current, ctx.adopt = True, False
+    ctx.session.saved(record, dict(content.values), content.own)
+    return True
+
+
+def deadline(ctx: Context, record: Record) -> float:
+    """When the record ends if nothing happens after this request."""
+    return min(ctx.now + ctx.setup.policy.idle, record.hard_end(ctx.setup.policy.absolute))
+
+
+def is_activity(ctx: Context) -> bool:
+    return not matches_prefix(str(ctx.scope.get("path", "")), ctx.setup.policy.passive)
+
+
+def patch_of(ctx: Context, record: Record, changes: Changes) -> Patch:
+    """This request's changes, its `set_expiry()` and its activity, as one patch of the record."""
+    seal = ctx.setup.carrier.sealer(record.id).seal
+    put = {DATA + key: seal(DATA + key, value) for key, value in changes.put.items()}
+    put |= {FLASH + id: seal(FLASH + id, value) for id, value in changes.flash_put.items()}
+    drop = {DATA + key for key in changes.drop} | {FLASH + id for id in changes.flash_drop}
+    set_expires_at = extend_to = None
+    if ctx.session.until_set:
+        record = replace(record, until=ctx.session.until)
+        if ctx.session.until is None:
+            drop.add(UNTIL)
+        else:
+            put[UNTIL] = pack_time(ctx.session.until)
+        set_expires_at = deadline(ctx, record)
+    if is_activity(ctx) and ctx.now > record.seen:
+        put[SEEN] = pack_time(ctx.now)
+        extend_to = deadline(ctx, record)
+    return Patch(put=put, drop=drop, extend_to=extend_to, set_expires_at=set_expires_at)
+
+
+def in_step(ctx: Context, record: Record, patch: Patch, version: int) -> Record:
+    """The record after a patch. If others wrote in between, our copy is not what the version says: an impossible
+    version makes a later compare-and-swap fail and fetch the truth."""
+    row = patch.applied_to(record.row)
+    if not isinstance(row, Row):  # the store knew better than our copy
+        row = record.row
+    ours = version == record.row.version + 1
+    ctx.record = Record.parse(record.id, replace(row, version=version if ours else -1))
+    if ctx.setup.carrier.reissues:
+        ctx.issue = ctx.token
+    return ctx.record
+
+
+def parsed(id: str, found: object) -> Record | None:
+    """The record, if the store found a row that we can read."""
+    if not isinstance(found, Row):
+        return None
+    try:
+        return Record.parse(id, found)
+    except Unreadable:
+        return None
+
+
+def no_free_id() -> StoreUnavailable:
+    return StoreUnavailable("the store knows every new id that was tried")

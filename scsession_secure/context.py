@@ -1,0 +1,204 @@
+"""What one request knows, and the two verdicts that a layer can give."""
+
+from __future__ import annotations
+
+from asyncio import Task
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from .events import Event, has_receivers
+
+if TYPE_CHECKING:
+    from .carriers import Carrier
+    from .cookies import CookieWriter
+    from .crypto import Keyring
+    from .limiter import Limiter
+    from .policy import Policy
+    from .record import Record
+    from .session import Changes, Session
+    from .stores import Store
+    from .token import Token
+
+__all__ = [
+    "CLOCK_SKEW",
+    "CROSS_SITE",
+    "DEVELOPMENT_HOST",
+    "FROM_ANOTHER_SITE",
+    "JUST_ENDED",
+    "STALE",
+    "STALE_SESSION",
+    "STORE_IS_DOWN",
+    "UNAVAILABLE",
+    "Context",
+    "Discard",
+    "Inert",
+    "Refuse",
+    "Rotation",
+    "Setup",
+]
+
+#: Seconds by which the clocks of two workers may differ.
+CLOCK_SKEW: Final = 60.0
+#: Seconds after its end during which a session's cookie may still be on its way from the browser that just got a newer
+#: one.
+JUST_ENDED: Final = 60.0
+_MAX_USER_AGENT: Final = 200
+_RETRY_AFTER: Final = {"Retry-After": "5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Go on without a session."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer now, without the application. `code` is stable and machine-readable, `detail` is for people."""
+
+    status: int
+    code: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+STALE: Final = Refuse(
+    409, "stale_session", "This session has ended or was replaced while it was in use. Reload the page."
+)
+UNAVAILABLE: Final = Refuse(
+    503, "session_store_unavailable", "Sessions are not available right now. Try again shortly.", _RETRY_AFTER
+)
+CROSS_SITE: Final = Refuse(403, "cross_site", "This request came from another site.")
+NOT_LOOPBACK: Final = Refuse(
+    403, "development_only", "Policy.development() serves sessions on localhost only. Use Policy() behind https."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inert:
+    """A session that reads empty and whose response carries no Set-Cookie of ours.
+
+    refusal  what a write is answered with
+    login    whether login() and regenerate() may start a new session all the same
+    """
+
+    refusal: Refuse
+    login: bool
+
+
+STALE_SESSION: Final = Inert(STALE, login=True)
+STORE_IS_DOWN: Final = Inert(UNAVAILABLE, login=False)
+FROM_ANOTHER_SITE: Final = Inert(CROSS_SITE, login=False)
+DEVELOPMENT_HOST: Final = Inert(NOT_LOOPBACK, login=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The session gets a new ID.
+
+    reason   for session_regenerated: login, logout, privilege, regenerate
+    purpose  two requests of the same purpose from one cookie get the same new session
+    """
+
+    reason: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all requests share."""
+
+    policy: Policy
+    keyring: Keyring
+    carrier: Carrier
+    cookies: CookieWriter
+    limiter: Limiter
+    #: Endings that the store has not confirmed: id to reason. They count as ended here, and are tried again.
+    unconfirmed: dict[str, str] = field(default_factory=dict)
+    #: Warnings that were given once.
+    warned: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Context:
+    """One request on its way through the layers. Who writes a field is named beside it; the others read it."""
+
+    setup: Setup
+    scope: MutableMapping[str, Any]
+    headers: list[tuple[bytes, bytes]]
+    now: float
+    session: Session
+    store: Store
+
+    # identify
+    token: Token | None = None  # the presented cookie, if a key of ours signed it
+    record: Record | None = None  # the live record that it proves; persist replaces it as it changes
+    rejected: bool = False  # a cookie of our name was forged or names nothing
+    current: bool = True  # the presented verifier is the newest one, not its predecessor
+    adopt: bool = False  # the presented generation is newer than the store's
+
+    # any layer that takes the session away
+    inert: Inert | None = None
+    forget_cookie: bool = False  # the cookie names a session that is over for good
+    superseded: dict[str, str | None] = field(
+        default_factory=dict
+    )  # ids that a login ends; of this owner, or any (None)
+
+    # fixation
+    changes: Changes | None = None
+    rotation: Rotation | None = None
+
+    # persist
+    issue: Token | None = None  # the cookie to set
+    delete_cookie: bool = False
+    logged_out: bool = False  # this request ended the session by logout()
+
+    # the middleware
+    start: MutableMapping[str, Any] = field(default_factory=dict)  # the message that starts the response
+
+    # announce
+    deliveries: list[Task[None]] = field(default_factory=list)
+
+    verdicts: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of this name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def lose(self, reason: str, inert: Inert | None = None, *, keep_token: bool = False) -> Discard:
+        """Go on without the session. `keep_token` only where the record is dead: what follows a rotation is named after
+        the presented token, and nobody but its rightful holder may take that name."""
+        self.record = None
+        if not keep_token:
+            self.token = None
+        if inert is not None:
+            self.inert = inert
+        return Discard(reason)
+
+    def announce(self, name: str, **facts: Any) -> None:
+        """Note an event, to be sent once the commit is done. Costs nothing if nobody listens."""
+        if not has_receivers(name):
+            return
+        client = self.scope.get("client")
+        agent = (self.header(b"user-agent") or b"")[:_MAX_USER_AGENT].decode("latin-1")
+        self.events.append(
+            Event(
+                name=name,
+                at=self.now,
+                method=self.scope.get("method", "WEBSOCKET"),
+                path=str(self.scope.get("path", "")),
+                client=str(client[0]) if client else None,
+                user_agent="".join(c if c.isprintable() else "?" for c in agent) or None,
+                **facts,
+            )
+        )
+
+    def store_failed(self, doing: str) -> None:
+        self.verdicts.append(f"store failed: {doing}")
+        self.announce("store_failed", reason=doing, session_id=self.record.id if self.record else None)

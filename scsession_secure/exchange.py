@@ -1,0 +1,174 @@
+"""One request's response: the commit before it starts, a refusal in its place, and what has to happen after it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import TYPE_CHECKING
+
+from .carriers import finish
+from .context import Context, Refuse
+from .errors import SessionCommitted, StoreUnavailable
+from .layers import Layer, announce
+from .live import LiveSession, run
+from .record import Row
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import Message, Receive, Send
+
+__all__ = ["Exchange"]
+
+logger = logging.getLogger("scsession_secure")
+
+_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+
+
+class Exchange:
+    """Stands between the application and the server for the length of one request."""
+
+    def __init__(
+        self, ctx: Context, live: LiveSession, receive: Receive, send: Send, outward: tuple[Layer, ...]
+    ) -> None:
+        self._ctx = ctx
+        self._live = live
+        self._receive = receive
+        self._send = send
+        self._outward = outward
+        self._replaced = False
+        self._broken = False
+
+    async def send(self, message: Message) -> None:
+        """The application's `send`."""
+        if self._replaced:
+            return  # our refusal went out in its place
+        if not self._live.started and message["type"] in _STARTS:
+            await self._start(message)
+        elif not self._live.started and message["type"] == "websocket.close":
+            await self.failed()  # denied before it was accepted: no header, so no cookie and nothing saved
+            await self._send(message)
+        else:
+            await self._send(message)
+
+    async def _start(self, message: Message) -> None:
+        ctx = self._ctx
+        ctx.start = message
+        if self._broken:  # this is the error page for a session that could not be saved
+            await self.failed()
+        elif ctx.session.accessed or ctx.record is not None or ctx.forget_cookie or ctx.inert is not None or ctx.events:
+            ctx.now = ctx.setup.policy.clock()
+            refusal = await self._commit()
+            if refusal is not None:
+                await self.refuse(refusal)
+                return
+        self._close()
+        await self._send(ctx.start)
+
+    async def _commit(self) -> Refuse | None:
+        ctx = self._ctx
+        outward = run(ctx, self._outward)
+        try:
+            return await (outward if ctx.setup.carrier.in_process else finish(outward))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A value that cannot be stored, or too many of them: the application's to handle. What it answers then goes
+            # out without a session.
+            self._broken = True
+            raise
+
+    def _close(self) -> None:
+        self._live.started = True
+        self._ctx.session.freeze(SessionCommitted)
+
+    async def refuse(self, refusal: Refuse) -> None:
+        """Answer instead of the application."""
+        ctx = self._ctx
+        self._replaced = True
+        self._close()
+        if ctx.scope["type"] == "websocket":
+            await self._send({"type": "websocket.close", "code": 1008, "reason": refusal.code})
+            return
+        response = await self._made(refusal)
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [
+                    h for h in message.get("headers", ()) if h[0].lower() not in (b"set-cookie", b"cache-control")
+                ]
+                headers.append((b"cache-control", b"no-store"))
+                headers.append((b"vary", b"Accept, Cookie, Origin, Sec-Fetch-Site"))
+                if ctx.delete_cookie:  # a logout that the store has not confirmed
+                    headers.append((b"set-cookie", ctx.setup.cookies.deleting().encode("latin-1")))
+                message = {**message, "headers": headers}
+            await self._send(message)
+
+        await response(ctx.scope, self._receive, send)
+
+    async def _made(self, refusal: Refuse) -> Response:
+        from starlette.requests import Request
+
+        ctx = self._ctx
+        custom = ctx.setup.policy.on_refuse
+        if custom is None:
+            return _plain(ctx, refusal)
+        made = custom(Request(ctx.scope, self._receive), refusal)
+        response: Response = await made if inspect.isawaitable(made) else made
+        for name, value in refusal.headers.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    async def failed(self) -> None:
+        """An exception escapes: nothing is saved and no ID changes, but an end holds."""
+        ctx = self._ctx
+        if self._live.started or ctx.session.ending is None or ctx.record is None:
+            return
+        record, reason = ctx.record, ctx.session.ending
+        ctx.record = None
+        try:
+            ended = await ctx.store.end(record.id, reason, operation="failed request")
+        except StoreUnavailable:
+            ctx.store_failed("end")
+            ctx.setup.unconfirmed[record.id] = reason
+            return
+        if isinstance(ended, Row):
+            ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+
+    async def finished(self) -> None:
+        """The application has returned: report what came too late, wait for the receivers, say what was decided."""
+        ctx = self._ctx
+        if self._live.started and not self._replaced and not self._broken and ctx.record is not None:
+            self._report_late()
+        await announce(ctx)
+        if ctx.deliveries:
+            await asyncio.wait(ctx.deliveries)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "%s %s session=%s %s",
+                ctx.scope.get("method", "WEBSOCKET"),
+                ascii(str(ctx.scope.get("path", ""))[:200]),
+                ctx.session.id,
+                "; ".join(ctx.verdicts) or "ok",
+            )
+
+    def _report_late(self) -> None:
+        ctx = self._ctx
+        late = ctx.session.late_changes() if ctx.session.accessed else ()
+        if late:
+            logger.error(
+                "session %s: %s changed after the response had started, and the change is lost: use "
+                "`async with session.edit()`",
+                ctx.session.id,
+                ", ".join(map(ascii, late)),
+            )
+            ctx.announce("session_write_lost", session_id=ctx.session.id, owner=ctx.session.owner, keys=late)
+
+
+def _plain(ctx: Context, refusal: Refuse) -> Response:
+    from starlette.responses import JSONResponse, PlainTextResponse
+
+    accept = ctx.header(b"accept") or b""
+    if b"text/" in accept:
+        return PlainTextResponse(refusal.detail + "\n", refusal.status, dict(refusal.headers))
+    return JSONResponse({"error": refusal.code, "detail": refusal.detail}, refusal.status, dict(refusal.headers))

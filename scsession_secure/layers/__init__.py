@@ -1,0 +1,47 @@
+"""The layers, in their order.
+
+A layer is an async function of the request's `Context`. It returns None (go on), `Discard` (go on without a session) or
+`Refuse` (answer now). Layers never call layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ..context import Context, Discard, Refuse
+from .announce import announce
+from .fingerprint import fingerprint
+from .fixation import fixation
+from .identify import identify
+from .origin import origin
+from .persist import persist
+from .rate_limit import limit_creation, limit_guesses, limit_session
+from .respond import respond
+from .timeouts import timeouts
+
+__all__ = ["COMMIT", "INWARD", "OUTWARD", "Layer", "announce"]
+
+Layer = Callable[[Context], Awaitable[Discard | Refuse | None]]
+
+INWARD: Final[tuple[Layer, ...]] = (
+    identify,  # first: nothing is known before the cookie is, and a forged one ends here without a store trip
+    timeouts,  # a session that is over needs no further question
+    fingerprint,  # whose client? before anything that a thief could use up for the owner
+    origin,  # needs to know whether there is a session: with one it refuses, without one it only disarms
+    limit_guesses,  # after identify, which knows what was rejected
+    limit_session,  # last: only what would reach the application counts
+)
+
+#: What `session.save()` runs, too.
+COMMIT: Final[tuple[Layer, ...]] = (
+    fixation,  # decides on a new ID before anything is written
+    limit_creation,  # refuses before the store has anything to keep
+    persist,  # one commit
+)
+
+OUTWARD: Final[tuple[Layer, ...]] = (
+    *COMMIT,
+    respond,  # headers only after the store has confirmed
+    announce,  # last: an event tells what is durable
+)

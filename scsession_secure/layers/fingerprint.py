@@ -1,0 +1,42 @@
+"""Is this still the same client? A stolen cookie in another browser is not. It detects, it never proves (OWASP Session
+Management Cheat Sheet, "Binding the Session ID to Other User Properties")."""
+
+from __future__ import annotations
+
+import hmac
+
+from ..clients import fingerprint_of, is_browser, key_of
+from ..context import STALE_SESSION, Context, Discard
+from ..errors import StoreUnavailable
+from ..record import Row
+
+__all__ = ["fingerprint"]
+
+
+async def fingerprint(ctx: Context) -> Discard | None:
+    record, policy = ctx.record, ctx.setup.policy
+    if record is None or policy.fingerprint == "off" or record.birth.fingerprint is None:
+        return None
+    bound = record.birth.fingerprint
+    seen = fingerprint_of(ctx, key_of(bound))
+    if seen is None or hmac.compare_digest(seen, bound):
+        return None
+    reaction = policy.fingerprint if is_browser(seen) and is_browser(bound) else "report"
+    owner = record.row.owner
+    ctx.announce("fingerprint_changed", reason=reaction, session_id=record.id, owner=owner)
+    if reaction == "report":
+        ctx.verdicts.append("another client (reported)")
+        return None
+    ctx.session.empty()
+    if reaction == "suspend":
+        # The owner who logs in again from here replaces it; nobody else touches it.
+        ctx.superseded = {} if owner is None else {record.id: owner}
+        return ctx.lose("another client", STALE_SESSION)
+    ctx.session.ended_reason = "fingerprint"
+    try:
+        if isinstance(await ctx.store.end(record.id, "fingerprint", operation="fingerprint"), Row):
+            ctx.announce("session_destroyed", reason="fingerprint", session_id=record.id, owner=owner)
+    except StoreUnavailable:
+        ctx.store_failed("end")
+        ctx.setup.unconfirmed[record.id] = "fingerprint"
+    return ctx.lose("another client", STALE_SESSION)

@@ -1,0 +1,78 @@
+"""One commit of a request: create, patch, replace, or end. It happens before the response starts."""
+
+from __future__ import annotations
+
+from ..commit.end import end, forget_cookie
+from ..commit.renew import renew
+from ..commit.rotate import rotate
+from ..commit.start import start
+from ..commit.write import touch, write
+from ..context import UNAVAILABLE, Context, Inert, Refuse
+from ..errors import StoreUnavailable
+from ..record import Record, Row
+from ..session import Changes
+
+__all__ = ["persist"]
+
+
+async def persist(ctx: Context) -> Refuse | None:
+    issued = ctx.issue
+    try:
+        return await _persist(ctx)
+    except StoreUnavailable:
+        ctx.store_failed("save")
+        ctx.issue = issued
+        return UNAVAILABLE
+
+
+async def _persist(ctx: Context) -> Refuse | None:
+    changes = ctx.changes or Changes()
+    if ctx.inert is not None:
+        return await _inert(ctx, ctx.inert, changes)
+    presented, ending = ctx.token, ctx.session.ending
+    ended = False
+    if ending is not None and ctx.record is not None and ctx.token is not None:
+        await end(ctx, ctx.record, ctx.token, ending)
+        ended = True
+    refusal = None
+    if ctx.record is None or ctx.token is None:
+        if changes.writes:
+            await start(ctx, changes)
+    elif ctx.rotation is not None:
+        refusal = await rotate(ctx, ctx.record, ctx.token, ctx.rotation, changes)
+    else:
+        refusal = await _keep(ctx, ctx.record, changes)
+    if refusal is None and ctx.forget_cookie and ctx.issue is None and presented is not None:
+        await forget_cookie(ctx, presented, just_ended=ended)
+    return refusal
+
+
+async def _keep(ctx: Context, record: Record, changes: Changes) -> Refuse | None:
+    """The session stays what it is: write what changed, or note that it was used; renew its verifier."""
+    must = changes.writes or ctx.session.until_set
+    if changes or must:
+        refusal = await write(ctx, record, changes)
+        if refusal is not None:
+            return refusal if must else None  # it only wanted to say that a flash was shown
+    else:
+        await touch(ctx, record)
+    if ctx.record is not None and ctx.token is not None and ctx.issue is None and not ctx.setup.carrier.reissues:
+        await renew(ctx, ctx.record, ctx.token)
+    return None
+
+
+async def _inert(ctx: Context, inert: Inert, changes: Changes) -> Refuse | None:
+    """Nobody's session: a write has nowhere to go, unless it is a login where one is allowed."""
+    session = ctx.session
+    if not changes.writes:
+        return None
+    if not inert.login or not (session.login_requested or session.rotation_requested or session.owner is not None):
+        return inert.refusal
+    for id, owner in ctx.superseded.items():
+        if owner is None or owner == session.owner:
+            row = await ctx.store.end(id, "replaced", operation="superseded")
+            if isinstance(row, Row):
+                ctx.announce("session_destroyed", reason="replaced", session_id=id, owner=row.owner)
+    await start(ctx, changes)
+    ctx.inert = None
+    return None

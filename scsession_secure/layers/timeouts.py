@@ -1,0 +1,53 @@
+"""Absolute, then idle: a pure question of record, policy and now."""
+
+from __future__ import annotations
+
+from ..codec import Undecodable
+from ..context import STALE_SESSION, Context, Discard
+from ..crypto import Unopened
+from ..errors import StoreUnavailable
+from ..loading import load_into
+from ..policy import Policy
+from ..record import Conflict, Ended, Record, Row, Unreadable
+
+__all__ = ["expired", "timeouts"]
+
+
+def expired(record: Record, policy: Policy, now: float) -> str | None:
+    """Why the session is over, None if it is not."""
+    if now >= record.hard_end(policy.absolute):
+        return "absolute"
+    if now >= record.idle_end(policy.idle):
+        return "idle"
+    return None
+
+
+async def timeouts(ctx: Context) -> Discard | None:
+    record = ctx.record
+    if record is None or (reason := expired(record, ctx.setup.policy, ctx.now)) is None:
+        return None
+    ctx.session.empty()
+    ctx.session.ended_reason = reason
+    try:
+        result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation="expiry")
+    except StoreUnavailable:
+        ctx.store_failed("end")
+        return ctx.lose(f"expired ({reason})", keep_token=True)
+    if isinstance(result, Conflict):  # another request was active while we looked
+        return await _again(ctx, record.id, result.row)
+    if isinstance(result, Ended):
+        return ctx.lose(f"ended just now ({result.reason})", STALE_SESSION, keep_token=True)
+    if isinstance(result, Row):
+        ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+    ctx.forget_cookie = True
+    return ctx.lose(f"expired ({reason})", keep_token=True)
+
+
+async def _again(ctx: Context, id: str, row: Row) -> Discard | None:
+    try:
+        ctx.record = Record.parse(id, row)
+        load_into(ctx, ctx.record)
+    except (Unreadable, Unopened, Undecodable):
+        return ctx.lose("unreadable")
+    ctx.session.ended_reason = None
+    return await timeouts(ctx)

@@ -1,0 +1,253 @@
+"""What is awaited on a session: save, reload, edit, transact, consume. One object a request."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final, NoReturn, TypeVar
+
+from . import codec
+from .carriers import finish
+from .commit.records import in_step, parsed, patch_of
+from .commit.write import write
+from .context import STALE, STALE_SESSION, Context, Refuse
+from .crypto import Unopened
+from .errors import (
+    NotSupported,
+    SessionCommitted,
+    SessionError,
+    StaleSession,
+    StoreUnavailable,
+    TransactionConflict,
+)
+from .layers import COMMIT, Layer, announce
+from .layers.timeouts import expired
+from .loading import load_into, opened
+from .record import DATA, Conflict, Patch, Record, Row
+from .session import Session
+
+__all__ = ["LiveSession", "run"]
+
+T = TypeVar("T")
+
+#: Each failed attempt means that another writer got through; the pauses between them grow.
+_ATTEMPTS: Final = 200
+_LONGEST_PAUSE: Final = 0.05
+
+
+async def run(ctx: Context, layers: tuple[Layer, ...]) -> Refuse | None:
+    """Run layers until one refuses. Discard only says why; the layer has taken the session away itself."""
+    for layer in layers:
+        verdict = await layer(ctx)
+        if verdict is not None:
+            name = getattr(layer, "__name__", type(layer).__name__)
+            if isinstance(verdict, Refuse):
+                ctx.verdicts.append(f"{name}: refused, {verdict.code}")
+                return verdict
+            ctx.verdicts.append(f"{name}: {verdict.reason}")
+    return None
+
+
+class LiveSession:
+    """`SessionIO` for one request."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        #: Set when the response has started: from then on nothing may happen that needs a cookie.
+        self.started = False
+
+    async def save(self) -> None:
+        if self.started:
+            if self.ctx.session.changes():
+                raise SessionCommitted("the response has started: use `async with session.edit()`")
+            return
+        await self._done(self._save())
+
+    async def _save(self) -> None:
+        ctx = self.ctx
+        ctx.now = ctx.setup.policy.clock()
+        try:
+            refusal = await run(ctx, COMMIT)
+        finally:
+            await announce(ctx)
+        if refusal is not None:
+            if refusal is STALE:
+                raise StaleSession("the session has ended or was replaced: nothing was saved")
+            if refusal.status == 503:
+                raise StoreUnavailable("the session store is not available: nothing was saved")
+            raise SessionError(f"the session was not saved: {refusal.detail}")
+
+    async def reload(self) -> None:
+        ctx = self.ctx
+        if ctx.record is None:
+            ctx.session.empty()
+            return
+        record = await self._done(self._fetch(ctx.record.id))
+        ctx.record = record
+        load_into(ctx, record)
+
+    @asynccontextmanager
+    async def edit(self) -> AsyncIterator[Session]:
+        ctx = self.ctx
+        self._needs_shared("edit()")
+        if ctx.record is None:
+            raise StaleSession("there is no stored session to edit: write to it before the response starts")
+        record = await self._done(self._fetch(ctx.record.id))
+        editing = Session(ctx.setup.policy)
+        load_into(ctx, record, editing)
+        editing.mark_accessed()
+        yield editing
+        await self._done(self._keep_edit(record, editing))
+
+    async def _keep_edit(self, record: Record, editing: Session) -> None:
+        ctx = self.ctx
+        ctx.now = ctx.setup.policy.clock()
+        if editing.ending is not None:
+            ended = await ctx.store.end(record.id, editing.ending, operation="edit")
+            if isinstance(ended, Row):
+                ctx.announce("session_destroyed", reason=editing.ending, session_id=record.id, owner=ended.owner)
+            await announce(ctx)
+            ctx.session.empty()
+            ctx.record = None
+            return
+        changes = editing.changes()
+        if editing.rotation_requested or editing.login_requested or changes.privileged:
+            raise SessionCommitted(
+                "a login, a new ID or a change of privilege needs a new cookie, and the response has started"
+            )
+        outer, ctx.session, ctx.record = ctx.session, editing, record
+        try:
+            if (changes or editing.until_set) and await write(ctx, record, changes) is not None:
+                raise StaleSession("the session has ended: nothing was saved")
+        finally:
+            ctx.session = outer
+            await announce(ctx)
+        if self.started and ctx.record is not None:
+            load_into(ctx, ctx.record)  # the application sees what was saved; its own late changes could not be
+
+    async def transact(self, change: Callable[[dict[str, Any]], T]) -> T:
+        ctx = self.ctx
+        self._needs_shared("transact()")
+        ctx.session.mark_accessed()
+        if not self.started:
+            await self.save()
+        if ctx.record is None:
+            return await self._first(change)
+        record = ctx.record
+        for attempt in range(_ATTEMPTS):
+            if attempt or record.row.version < 0:
+                record = await self._done(self._fetch(record.id))
+            outcome = await self._done(self._attempt(record, change))
+            if outcome is not None:
+                return outcome[0]
+            pause = min(_LONGEST_PAUSE, 0.001 * attempt)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries, guards nothing
+        raise TransactionConflict(f"transact() was overtaken by other writers {_ATTEMPTS} times: nothing was written")
+
+    async def _first(self, change: Callable[[dict[str, Any]], T]) -> T:
+        """No session is stored: nobody to race with."""
+        session = self.ctx.session
+        if self.started:
+            raise StaleSession("there is no stored session: write to it before the response starts")
+        result = _apply(change, session)
+        await self.save()
+        return result
+
+    async def _attempt(self, record: Record, change: Callable[[dict[str, Any]], T]) -> tuple[T] | None:
+        """One run of `change`; None if another writer was faster."""
+        ctx = self.ctx
+        working = Session(ctx.setup.policy)
+        load_into(ctx, record, working)
+        result = _apply(change, working)
+        changes = working.changes()
+        if changes.privileged:
+            raise SessionError(
+                "transact() cannot change who is logged in or their privileges: assign these to the session"
+            )
+        if changes:
+            patch = replace(patch_of(ctx, record, changes), if_version=record.row.version)
+            outcome = await ctx.store.update(record.id, patch)
+            if isinstance(outcome, Conflict):
+                return None
+            if not isinstance(outcome, int):
+                self._stale()
+            record = in_step(ctx, record, patch, outcome)
+            ctx.announce("session_modified", session_id=record.id, owner=record.row.owner, keys=changes.keys)
+            await announce(ctx)
+        ctx.record = record
+        load_into(ctx, record)
+        return (result,)
+
+    async def consume(self, key: str, default: Any) -> Any:
+        self._needs_shared("consume()")
+        if key in self.ctx.setup.policy.privileged:
+            raise SessionError("consume() cannot change who is logged in or their privileges")
+        if not self.started:
+            await self.save()
+        if self.ctx.record is None:
+            return default
+        return await self._done(self._consume(self.ctx.record, key, default))
+
+    async def _consume(self, record: Record, key: str, default: Any) -> Any:
+        """Whoever removes the very bytes that it has read has won; a value that was written anew is tried anew."""
+        ctx, name = self.ctx, DATA + key
+        for _ in range(_ATTEMPTS):
+            sealed = record.row.fields.get(name)
+            if sealed is None:
+                break
+            patch = Patch(drop={name}, expect={name: sealed})
+            outcome = await ctx.store.update(record.id, patch)
+            if isinstance(outcome, int):
+                in_step(ctx, record, patch, outcome)
+                ctx.session.forget_key(key)
+                ctx.announce("session_modified", session_id=record.id, owner=record.row.owner, keys=(key,))
+                await announce(ctx)
+                return codec.decode(ctx.setup.carrier.sealer(record.id).open(name, sealed))
+            if not isinstance(outcome, Conflict):
+                break
+            record = Record.parse(record.id, outcome.row)
+        ctx.session.forget_key(key)
+        return default
+
+    async def _fetch(self, id: str) -> Record:
+        """The live record as the store has it now. Raises StaleSession."""
+        ctx = self.ctx
+        record = parsed(id, await ctx.store.get(id))
+        if record is None or expired(record, ctx.setup.policy, ctx.setup.policy.clock()) is not None:
+            self._stale()
+        try:
+            opened(ctx, record)
+        except Unopened:
+            self._stale()
+        return record
+
+    def _stale(self) -> NoReturn:
+        ctx = self.ctx
+        ctx.session.empty()
+        ctx.record = None
+        ctx.inert = STALE_SESSION
+        raise StaleSession("the session has ended or was replaced")
+
+    def _needs_shared(self, what: str) -> None:
+        if not self.ctx.setup.carrier.shared:
+            raise NotSupported(
+                f"{what} needs a session that all requests share, and cookie:// keeps it in the browser: use a "
+                "server-side store such as sqlite:///sessions.db"
+            )
+
+    async def _done(self, work: Coroutine[Any, Any, T]) -> T:
+        return await (work if self.ctx.setup.carrier.in_process else finish(work))
+
+
+def _apply(change: Callable[[dict[str, Any]], T], session: Session) -> T:
+    """Let `change` have a plain dict, and do to the session what it did to that."""
+    data = session.copy()
+    before = set(data)
+    result = change(data)
+    for key in before - data.keys():
+        del session[key]
+    session.update(data)
+    return result

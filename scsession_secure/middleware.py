@@ -1,0 +1,284 @@
+"""`SCsessionMiddleware`: the layers in, the application, the layers out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Final, Unpack
+
+from .carriers import ByReference, ByValue, Carrier, within
+from .context import CLOCK_SKEW, Context, Setup
+from .cookies import CookieWriter
+from .crypto import Keyring
+from .errors import ConfigurationError, SessionExcluded, StoreUnavailable
+from .events import Event, deliver, has_receivers
+from .exchange import Exchange
+from .layers import INWARD, OUTWARD, Layer
+from .limiter import Limiter
+from .live import LiveSession, run
+from .policy import Policy, PolicyOverrides, matches_prefix
+from .session import Session
+from .stores import Store, Sweeper, open_store
+from .stores.ended import open_ended_list
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["SCsessionMiddleware"]
+
+logger = logging.getLogger("scsession_secure")
+
+DEFAULT_STORE: Final = "sqlite:///sessions.db"
+#: Seconds between two looks for expired sessions, and how many are collected at once.
+SWEEP_INTERVAL: Final = 30.0
+SWEEP_BATCH: Final = 500
+#: Where a request notes the cookies of the middlewares it has passed.
+_NAMES: Final = "scsession_secure.cookie_names"
+#: What fits into a cookie of 4096 bytes: base64 takes a quarter, our own facts and a long owner the rest.
+_COOKIE_STORE_BYTES: Final = 2500
+
+
+class SCsessionMiddleware:
+    """Sessions for Starlette and FastAPI: `app.add_middleware(SCsessionMiddleware, secret_key=...)`.
+
+    secret_key  one secret, or several, newest first: the first signs and seals, all of them open. At least 32
+    characters.
+    store       a URL (`sqlite:///sessions.db`, `memory://`, `cookie://`) or a `Store`
+    policy      a `Policy`; its fields can also be given one by one (`idle_timeout=600`)
+
+    A configuration that is impossible or unsafe stops the server when it starts: ConfigurationError, with a stable id.
+
+    The pipeline is `inward` and `outward`, two tuples of layers. A subclass can put layers of its own among them.
+    """
+
+    inward: ClassVar[tuple[Layer, ...]] = INWARD
+    outward: ClassVar[tuple[Layer, ...]] = OUTWARD
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        secret_key: object = None,
+        store: str | Store | None = None,
+        policy: Policy | None = None,
+        **overrides: Unpack[PolicyOverrides],
+    ) -> None:
+        self.app = app
+        self._error: ConfigurationError | None = None
+        self._next_sweep = 0.0
+        self._sweeper: asyncio.Task[None] | None = None
+        try:
+            settings = (policy or Policy()).with_overrides(overrides)
+            keyring = Keyring(secret_key)
+            self.setup = _set_up(settings, keyring, DEFAULT_STORE if store is None else store)
+            self._next_sweep = settings.clock() + SWEEP_INTERVAL
+        except ConfigurationError as error:
+            # Raised here, it would leave uvicorn running and answering 500: the lifespan refuses to start instead.
+            self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        if self._error is not None:
+            raise self._error
+        _needs_asyncio()
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        await self._request(scope, receive, send)
+
+    def with_app(self, app: ASGIApp) -> SCsessionMiddleware:
+        """The same middleware (its keys, its store) around another application: for tests."""
+        if self._error is not None:
+            raise self._error
+        other = copy(self)
+        other.app = app
+        return other
+
+    # -- one request ---------------------------------------------------------------------------------------------
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        setup = self.setup
+        self._refuse_doubled(scope)
+        session = Session(setup.policy)
+        scope["session"] = session
+        if setup.policy.exclude and matches_prefix(scope["path"], setup.policy.exclude):
+            session.freeze(SessionExcluded)
+            await self.app(scope, receive, send)
+            return
+        ctx = Context(setup, scope, scope["headers"], setup.policy.clock(), session, setup.carrier.store())
+        live = LiveSession(ctx)
+        session.bind(live)
+        exchange = Exchange(ctx, live, receive, send, self.outward)
+        try:
+            refusal = await run(ctx, self.inward)
+            if refusal is not None:
+                await exchange.refuse(refusal)
+            else:
+                await self.app(scope, receive, exchange.send)
+        except BaseException:
+            await exchange.failed()
+            raise
+        finally:
+            await exchange.finished()
+            if self._sweeper is None and ctx.now >= self._next_sweep:
+                await self._maintain(scope.get("app"))
+
+    def _refuse_doubled(self, scope: Scope) -> None:
+        outer, names = scope.get("session"), scope.get(_NAMES, ())
+        scope[_NAMES] = (*names, self.setup.cookies.name)
+        if outer is not None and not isinstance(outer, Session):
+            raise ConfigurationError(
+                "SC071", "another session middleware is installed around SCsessionMiddleware.", "Remove one of them."
+            )
+        if self.setup.cookies.name in names:
+            raise ConfigurationError(
+                "SC070",
+                f"two SCsessionMiddleware in one request use the cookie {self.setup.cookies.name}.",
+                "Give the inner one a cookie_name of its own, or remove it.",
+            )
+
+    # -- the application's life ----------------------------------------------------------------------------------
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open, sweep, close. A wrong configuration stops the server here, with a sentence instead of a traceback."""
+        if self._error is not None:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.failed", "message": f"SCsessionMiddleware: {self._error}"})
+            return
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._start(scope.get("app"))
+            elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self._stop()
+            await send(message)
+
+        await self.app(scope, receive, watched)
+
+    async def _start(self, app: object) -> None:
+        self._warn_of_inner_cors()
+        try:
+            await self.setup.carrier.ping()
+        except StoreUnavailable as error:
+            logger.warning("the session store does not answer yet: %s", error)
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever(app))
+
+    def _warn_of_inner_cors(self) -> None:
+        from starlette.middleware.cors import CORSMiddleware
+
+        inner: object = self.app
+        while inner is not None and not isinstance(inner, CORSMiddleware):
+            inner = getattr(inner, "app", None)
+        if inner is not None:
+            logger.warning(
+                "CORSMiddleware is inside SCsessionMiddleware: refusals would lack its headers. Add it after "
+                "SCsessionMiddleware, so that it is outside."
+            )
+
+    async def _stop(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait({self._sweeper})
+            self._sweeper = None
+        await self.setup.carrier.close()
+
+    async def _sweep_forever(self, app: object) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            await self._maintain(app)
+
+    async def _maintain(self, app: object) -> None:
+        """Collect what has expired, announce it, and end what could not be ended before. Without a lifespan, requests
+        do this on their way out."""
+        now = self.setup.policy.clock()
+        self._next_sweep = now + SWEEP_INTERVAL
+        try:
+            await self._end_unconfirmed()
+            await self.setup.carrier.sweep(now)
+            await self._sweep(app, now)
+        except StoreUnavailable as error:
+            logger.warning("expired sessions were not collected: %s", error)
+
+    async def _sweep(self, app: object, now: float) -> None:
+        backend = getattr(self.setup.carrier, "backend", None)
+        if not isinstance(backend, Sweeper):
+            return
+        while True:
+            swept = await within(self.setup.policy.deadline, backend.sweep(now - CLOCK_SKEW, SWEEP_BATCH))
+            if has_receivers("session_destroyed"):
+                await deliver(
+                    app,
+                    [
+                        Event(
+                            name="session_destroyed",
+                            at=now,
+                            session_id=gone.id,
+                            owner=gone.row.owner,
+                            reason=gone.reason,
+                        )
+                        for gone in swept
+                    ],
+                )
+            if len(swept) < SWEEP_BATCH:
+                return
+
+    async def _end_unconfirmed(self) -> None:
+        store = self.setup.carrier.store()
+        for id, reason in list(self.setup.unconfirmed.items()):
+            await store.end(id, reason, operation=f"{reason} again")
+            del self.setup.unconfirmed[id]
+
+
+def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:
+    cookies = CookieWriter(policy)
+    carrier: Carrier
+    if isinstance(store, str) and store.startswith("cookie://"):
+        carrier, policy = _by_value(store, policy, keyring, cookies)
+    else:
+        opened = open_store(store, clock=policy.clock) if isinstance(store, str) else _checked(store)
+        check = getattr(opened, "check", None)
+        if check is not None:
+            check()
+        carrier = ByReference(opened, keyring, cookies.name, deadline=policy.deadline)
+    return Setup(policy, keyring, carrier, cookies, Limiter(policy, keyring))
+
+
+def _checked(store: Store) -> Store:
+    missing = [
+        name for name in ("get", "create", "update", "end", "ping", "close", "in_process") if not hasattr(store, name)
+    ]
+    if missing:
+        raise ConfigurationError(
+            "SC014",
+            f"store={type(store).__name__} lacks {', '.join(missing)}.",
+            "Pass a URL, or an object with all methods of scsession_secure.stores.Store.",
+        )
+    return store
+
+
+def _by_value(url: str, policy: Policy, keyring: Keyring, cookies: CookieWriter) -> tuple[Carrier, Policy]:
+    """A copy of a cookie is as old as the absolute timeout at most: so long is its end remembered."""
+    ended = open_ended_list(url, clock=policy.clock)
+    check = getattr(ended, "check", None)
+    if check is not None:
+        check()
+    carrier = ByValue(
+        ended, keyring, cookies.name, deadline=policy.deadline, longest=policy.absolute + CLOCK_SKEW, clock=policy.clock
+    )
+    return carrier, replace(policy, max_bytes=min(policy.max_bytes, _COOKIE_STORE_BYTES))
+
+
+def _needs_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "SC072",
+            "SCsessionMiddleware runs on asyncio, and this event loop is another.",
+            "Serve with uvicorn or hypercorn on asyncio.",
+        ) from None

@@ -1,0 +1,588 @@
+"""`Session`: what `request.session` is. A dict, what the request wants of it (its intent), and what changed in it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from uuid import UUID
+
+from . import codec
+from .errors import SessionCommitted, SessionExcluded, SessionTooLarge
+from .policy import Policy, seconds
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+
+    from .record import Record
+
+__all__ = ["Changes", "Flash", "Session", "SessionIO", "get_session", "owner_text"]
+
+logger = logging.getLogger("scsession_secure")
+T = TypeVar("T")
+
+MAX_FLASHES: Final = 20
+_KNOWN_CATEGORIES: Final = frozenset({"message", "debug", "info", "success", "warning", "error", "danger"})
+
+
+class Flash(tuple[str, Any]):
+    """(category, message)."""
+
+    __slots__ = ()
+
+
+class SessionIO(Protocol):
+    """What a session needs of the request that it belongs to, for everything that is awaited."""
+
+    async def save(self) -> None: ...
+    async def reload(self) -> None: ...
+    async def transact(self, change: Callable[[dict[str, Any]], T]) -> T: ...
+    async def consume(self, key: str, default: Any) -> Any: ...
+    def edit(self) -> AbstractAsyncContextManager[Session]: ...
+
+
+@dataclass(slots=True)
+class Changes:
+    """The difference between a session and what it was loaded from, encoded and not yet sealed.
+
+    put, drop    of the dict's keys
+    flash_put    new flashes by id
+    flash_drop   ids of flashes that were shown
+    privileged   whether a privileged key, or the owner, is among them
+    """
+
+    put: dict[str, bytes] = field(default_factory=dict)
+    drop: set[str] = field(default_factory=set)
+    flash_put: dict[str, bytes] = field(default_factory=dict)
+    flash_drop: set[str] = field(default_factory=set)
+    privileged: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(sorted({*self.put, *self.drop}))
+
+    @property
+    def writes(self) -> bool:
+        """Whether something would be lost if this were not stored. Forgetting that a flash was shown loses nothing."""
+        return bool(self.put or self.drop or self.flash_put)
+
+    def __bool__(self) -> bool:
+        return self.writes or bool(self.flash_drop)
+
+
+def owner_text(value: object) -> str | None:
+    """An owner as the store and the events know it. Raises TypeError or ValueError for what names nobody."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | UUID):
+        raise TypeError(f"an owner is a str, int or UUID, not {type(value).__name__}")
+    text = str(value)
+    if not text or len(text) > codec.MAX_KEY_CHARS:
+        raise ValueError(f"an owner has 1 to {codec.MAX_KEY_CHARS} characters")
+    return text
+
+
+class Session(dict[str, Any]):
+    """The session of one request: a dict that is saved when the response starts.
+
+    Every way to change a dict works, and a change inside a nested value is found when the session is saved. Values are
+    JSON's types, datetime, date, time, timedelta, UUID, Decimal and bytes; anything else is a TypeError on the line
+    that assigns it. Tuples come back as lists.
+
+    Raises SessionCommitted for writes after the response has started: see `edit()`.
+    """
+
+    __slots__ = (
+        "_assigned",
+        "_belongs_to",
+        "_dropped",
+        "_flashes",
+        "_frozen",
+        "_io",
+        "_new_flashes",
+        "_policy",
+        "_record",
+        "_shown",
+        "_snapshot",
+        "accessed",
+        "ended_reason",
+        "ending",
+        "is_new",
+        "login_requested",
+        "modified",
+        "rotation_requested",
+        "until",
+        "until_set",
+    )
+    __hash__ = None  # as dict's
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self._policy = policy
+        self._io: SessionIO | None = None
+        self._frozen: type[SessionCommitted | SessionExcluded] | None = None
+        self._record: Record | None = None
+        self._snapshot: dict[str, bytes] = {}
+        self._flashes: dict[str, Flash] = {}
+        self._dropped: set[str] = set()
+        self._forget_intent()
+        #: Whether this request has looked at the session, as Starlette's sessions have it.
+        self.accessed = False
+        #: Whether this request has assigned to the session (nested changes are found later), as Starlette has it.
+        self.modified = False
+        #: Why the session that the cookie named has ended: "idle", "absolute", "logout", "theft", ... None if it has
+        #: not.
+        self.ended_reason: str | None = None
+        #: Whether nothing of this session was stored before this request.
+        self.is_new = True
+
+    def _forget_intent(self) -> None:
+        """What this request wants beyond its changes; `ending`, `*_requested` and `until` are read by the pipeline."""
+        self._new_flashes: dict[str, Flash] = {}
+        self._shown: set[str] = set()
+        self._assigned: set[str] = set()
+        self._belongs_to: str | None = None
+        self.ending: str | None = None
+        self.rotation_requested = False
+        self.login_requested = False
+        self.until: float | None = None
+        self.until_set = False
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str | None:
+        """The public id: safe to show and to log, it opens nothing. None while nothing is stored."""
+        return self._record.id if self._record else None
+
+    @property
+    def owner(self) -> str | None:
+        """Who is logged in, as str. None while anonymous."""
+        return owner_text(dict.get(self, self._policy.owner_key))
+
+    @property
+    def created_at(self) -> float | None:
+        """When the absolute timeout began, seconds since the epoch: creation, or the login of this owner."""
+        return self._record.birth.created_at if self._record else None
+
+    @property
+    def last_seen_at(self) -> float | None:
+        """The last stored activity, seconds since the epoch; at most `touch_interval` behind."""
+        return self._record.seen if self._record else None
+
+    @property
+    def authenticated_at(self) -> float | None:
+        """When this owner logged in, seconds since the epoch."""
+        return self._record.birth.authenticated_at if self._record else None
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the session ends if nothing more happens, seconds since the epoch."""
+        record = self._record
+        return min(record.hard_end(self._policy.absolute), record.idle_end(self._policy.idle)) if record else None
+
+    def is_fresh(self, max_age: float | timedelta) -> bool:
+        """Whether the login is at most `max_age` old (ASVS 7.5.1)."""
+        at = self.authenticated_at
+        return at is not None and self._policy.clock() - at <= seconds(max_age, "max_age")
+
+    # -- intent --------------------------------------------------------------------------------------------------
+
+    def login(self, owner: str | int | UUID) -> None:
+        """Log `owner` in: writes `owner_key`, and the session gets a new ID when it is saved (ASVS 7.2.4).
+
+        The anonymous session's data moves along, except privileged keys; data of another owner does not.
+        Raises TypeError or ValueError if `owner` names nobody.
+        """
+        if owner is None:
+            raise TypeError("login() needs an owner: to log out, call logout()")
+        self[self._policy.owner_key] = owner
+        self.login_requested = True
+        self.rotation_requested = True
+
+    def logout(self) -> None:
+        """End the session, for good (ASVS 7.4.1). What is written afterwards starts a new one."""
+        self._end("logout")
+
+    def invalidate(self) -> None:
+        """End the session for another reason than a logout. What is written afterwards starts a new one."""
+        self._end("invalidated")
+
+    def regenerate(self) -> None:
+        """Give the session a new ID when it is saved; the old one is dead at once."""
+        self._writing()
+        self.rotation_requested = True
+
+    def set_expiry(self, expiry: float | timedelta | None) -> None:
+        """End this session at the latest so long from now, whatever its activity. It can only shorten what the timeouts
+        allow; None takes it back. Seconds or timedelta; raises ConfigurationError (SC022) for what is no duration."""
+        self._writing()
+        self.until_set = True
+        self.until = None if expiry is None else self._policy.clock() + seconds(expiry, "expiry")
+
+    def _end(self, reason: str) -> None:
+        self._writing()
+        ending = self.ending or (reason if self._record is not None else None)
+        self.empty()
+        self.ending = ending
+
+    # -- the dict ------------------------------------------------------------------------------------------------
+
+    def mark_accessed(self) -> None:
+        self.accessed = True
+
+    def mark_modified(self) -> None:
+        self.accessed = True
+        self.modified = True
+
+    def _writing(self) -> None:
+        if self._frozen is not None:
+            raise self._frozen(
+                "the response has started: write before returning it, or use `async with session.edit()`"
+                if self._frozen is SessionCommitted
+                else "this path is listed in `exclude`: it has no session"
+            )
+        self.mark_modified()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._writing()
+        codec.encode(codec.check_key(key), value, self._policy.max_bytes)
+        if key == self._policy.owner_key:
+            self._change_owner(owner_text(value))
+        elif key in self._policy.privileged:
+            self._assigned.add(key)
+        elif _shadows(key):
+            _warn_once(key)
+        dict.__setitem__(self, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._writing()
+        dict.__delitem__(self, key)
+        if key == self._policy.owner_key:
+            self._drop_inherited_privileges()
+
+    def _change_owner(self, owner: str | None) -> None:
+        """Data of one owner never reaches the next; an anonymous visitor's data does, but no privilege with it."""
+        mine = self._belongs_to or (self._record.birth.belongs_to if self._record and not self.ending else None)
+        if owner is not None and mine is not None and owner != mine:
+            dict.clear(self)
+            self._new_flashes.clear()
+            self._shown.update(self._flashes)
+            self._assigned.clear()
+        elif owner != self.owner:
+            self._drop_inherited_privileges()
+        if owner is not None:
+            self._belongs_to = owner
+
+    def _drop_inherited_privileges(self) -> None:
+        for key in self._policy.privilege_keys:
+            if key not in self._assigned:
+                dict.pop(self, key, None)
+
+    def clear(self) -> None:
+        """End the session, as Starlette's applications do to log out."""
+        self._end("invalidated" if self.owner is None else "logout")
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self.accessed = True
+        if key not in self:
+            return dict.pop(self, key, *default)
+        value = dict.__getitem__(self, key)
+        del self[key]
+        return value
+
+    def popitem(self) -> tuple[str, Any]:
+        self.accessed = True
+        if not dict.__len__(self):
+            raise KeyError("popitem(): the session is empty")
+        key = next(reversed(list(dict.keys(self))))
+        return key, self.pop(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        self._writing()
+        new = dict(*args, **kwargs)
+        for key, value in new.items():  # all of it or nothing
+            codec.encode(codec.check_key(key), value, self._policy.max_bytes)
+        owner_key = self._policy.owner_key
+        if owner_key in new:  # first: another owner's login would take the rest away again
+            self[owner_key] = new.pop(owner_key)
+        for key, value in new.items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's own takes the same
+        self.update(other)
+        return self
+
+    def __getitem__(self, key: str) -> Any:
+        self.accessed = True
+        return dict.__getitem__(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        self.accessed = True
+        return dict.__contains__(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        self.accessed = True
+        return dict.__iter__(self)
+
+    def __len__(self) -> int:
+        self.accessed = True
+        return dict.__len__(self)
+
+    def __eq__(self, other: object) -> bool:
+        self.accessed = True
+        return dict.__eq__(self, other)
+
+    def __reversed__(self) -> Iterator[str]:
+        self.accessed = True
+        return dict.__reversed__(self)
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        self.accessed = True
+        return dict.get(self, key, default)
+
+    def keys(self) -> Any:
+        self.accessed = True
+        return dict.keys(self)
+
+    def values(self) -> Any:
+        self.accessed = True
+        return dict.values(self)
+
+    def items(self) -> Any:
+        self.accessed = True
+        return dict.items(self)
+
+    def copy(self) -> dict[str, Any]:
+        """A plain dict."""
+        self.accessed = True
+        return dict(dict.items(self))
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        from copy import deepcopy
+
+        return deepcopy(self.copy(), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (dict, (self.copy(),))
+
+    def __repr__(self) -> str:
+        """Names of keys, no values: a repr ends up in logs."""
+        return f"<Session {self.id or 'new'} keys={sorted(dict.keys(self))}>"
+
+    # -- flash messages ------------------------------------------------------------------------------------------
+
+    def flash(self, category: str, message: Any) -> None:
+        """Keep a message for the next page that calls `get_flashed_messages()`. At most 20 wait; the oldest go first.
+
+        Raises ValueError if the arguments look swapped (Flask and Litestar take the message first)."""
+        if not isinstance(category, str):
+            raise TypeError(f"flash(category, message): the category is a str, not {type(category).__name__}")
+        if category not in _KNOWN_CATEGORIES and isinstance(message, str) and message in _KNOWN_CATEGORIES:
+            raise ValueError(f'the category comes first: flash("{message}", ...)')
+        self._writing()
+        codec.encode("flash", [category, message], self._policy.max_bytes)
+        now = int(self._policy.clock() * 1000)
+        self._new_flashes[f"{now:012x}{len(self._new_flashes):02x}{os.urandom(4).hex()}"] = Flash((category, message))
+        if len(self._new_flashes) > MAX_FLASHES:
+            self._new_flashes.pop(next(iter(self._new_flashes)))
+            logger.warning("more than %d flash messages in one request: the oldest is dropped", MAX_FLASHES)
+
+    def get_flashed_messages(self, with_categories: bool = False, category_filter: Iterable[str] = ()) -> list[Any]:
+        """The waiting messages, oldest first, as messages or (category, message). Each is shown once; asking again in
+        the same request gives the same. `category_filter` leaves the other categories for a later request."""
+        self.accessed = True
+        wanted = frozenset(category_filter)
+        waiting = {**self._flashes, **self._new_flashes}
+        chosen = {id: flash for id, flash in sorted(waiting.items()) if not wanted or flash[0] in wanted}
+        if not self._shown.issuperset(chosen):
+            if self._frozen is SessionCommitted:
+                raise SessionCommitted("the response has started: flash messages read now would be shown again")
+            self._shown.update(chosen)
+        return [tuple(flash) if with_categories else flash[1] for flash in chosen.values()]
+
+    def keep_flashes(self) -> None:
+        """Show the messages that this request has read once more: for a page that redirects."""
+        self._writing()
+        self._shown.clear()
+
+    # -- awaited -------------------------------------------------------------------------------------------------
+
+    def _with_io(self) -> SessionIO:
+        if self._io is None:
+            self._writing()
+            raise SessionExcluded("this session belongs to no request")
+        return self._io
+
+    async def save(self) -> None:
+        """Save now, not when the response starts. Raises StaleSession if the session has ended, StoreUnavailable."""
+        await self._with_io().save()
+
+    async def reload(self) -> None:
+        """Read the session again, forgetting unsaved changes. Raises StaleSession if it has ended, StoreUnavailable."""
+        await self._with_io().reload()
+
+    def edit(self) -> AbstractAsyncContextManager[Session]:
+        """`async with session.edit() as fresh:` reads the session again and saves `fresh` at the end, also after the
+        response has started and in a WebSocket. On an exception nothing is saved. No login, logout or new ID in there:
+        no cookie can be sent any more. Raises StaleSession, StoreUnavailable."""
+        return self._with_io().edit()
+
+    async def transact(self, change: Callable[[dict[str, Any]], T]) -> T:
+        """Apply `change(data)` to the current data and save, as one step: if another request was faster, `change` runs
+        again on what that one left. `data` is a plain dict, changed in place; the result of the last run is returned.
+
+        Unsaved changes of this request are saved first. Raises StaleSession, StoreUnavailable, TransactionConflict, and
+        NotSupported on `cookie://`.
+        """
+        return await self._with_io().transact(change)
+
+    async def consume(self, key: str, default: Any = None) -> Any:
+        """Remove a key and return its value, to one caller only, over all workers; `default` to all others.
+
+        Raises StoreUnavailable, and NotSupported on `cookie://`.
+        """
+        self.accessed = True
+        return await self._with_io().consume(key, default)
+
+    # -- for the pipeline ----------------------------------------------------------------------------------------
+
+    def bind(self, io: SessionIO) -> None:
+        """Give the session what its awaited methods work with."""
+        self._io = io
+
+    def load(
+        self, record: Record, snapshot: dict[str, bytes], values: Mapping[str, Any], flashes: dict[str, Flash]
+    ) -> None:
+        """Become what the store has. Forgets what this request wanted before."""
+        dict.clear(self)
+        dict.update(self, values)
+        self._record = record
+        self._snapshot = snapshot
+        self._flashes = flashes
+        self._dropped = set()
+        self.is_new = False
+        self._forget_intent()
+
+    def saved(self, record: Record, snapshot: dict[str, bytes], own: Collection[str]) -> None:
+        """The store now has `snapshot`. What others wrote meanwhile comes into the dict; `own` keys are this
+        request's."""
+        for key, encoded in snapshot.items():
+            if key not in own and self._snapshot.get(key) != encoded:
+                dict.__setitem__(self, key, codec.decode(encoded))
+        self._record = record
+        self._snapshot = snapshot
+        self._flashes |= self._new_flashes
+        self._dropped |= self._shown
+        shown = self._shown
+        self._forget_intent()
+        self._shown = shown
+
+    def forget_key(self, key: str) -> None:
+        """The store has no such key any more, and this request does not put it back."""
+        dict.pop(self, key, None)
+        self._snapshot.pop(key, None)
+
+    def snapshot_with(self, changes: Changes) -> dict[str, bytes]:
+        merged = self._snapshot | changes.put
+        return {key: encoded for key, encoded in merged.items() if key not in changes.drop}
+
+    def freeze(self, error: type[SessionCommitted | SessionExcluded]) -> None:
+        """From now on a write raises."""
+        self._frozen = error
+
+    def empty(self) -> None:
+        """Become nobody's session."""
+        dict.clear(self)
+        self._record = None
+        self._snapshot = {}
+        self._flashes = {}
+        self._dropped = set()
+        self._forget_intent()
+
+    def changes(self) -> Changes:
+        """Raises UnstorableValue, SessionTooLarge."""
+        changes = Changes()
+        limit = self._policy.max_bytes
+        total = 0
+        for key, value in dict.items(self):
+            encoded = codec.encode(key, value, limit)
+            total += len(key) + len(encoded)
+            if self._snapshot.get(key) != encoded:
+                changes.put[key] = encoded
+        changes.drop = {key for key in self._snapshot if not dict.__contains__(self, key)}
+        unseen = {id: flash for id, flash in self._new_flashes.items() if id not in self._shown}
+        changes.flash_put = {id: codec.encode("flash", list(flash), limit) for id, flash in unseen.items()}
+        waiting = sorted(self._flashes.keys() - self._dropped)
+        changes.flash_drop = self._shown.intersection(waiting)
+        changes.flash_drop |= set(waiting[: max(0, len(waiting) + len(unseen) - MAX_FLASHES)])
+        changes.privileged = not self._policy.privileged.isdisjoint(changes.put.keys() | changes.drop)
+        if changes.put or changes.flash_put:
+            total += sum(map(len, changes.flash_put.values()))
+            if total > limit or dict.__len__(self) > codec.MAX_KEYS:
+                raise SessionTooLarge(
+                    f"the session has {dict.__len__(self)} keys and {total} bytes: at most {codec.MAX_KEYS} keys and "
+                    f"{limit} bytes (max_bytes) are kept"
+                )
+        return changes
+
+    def late_changes(self) -> tuple[str, ...]:
+        """Keys whose nested values were changed after the response had started."""
+        late = []
+        for key, value in dict.items(self):
+            if isinstance(value, dict | list):
+                try:
+                    if codec.encode(key, value, self._policy.max_bytes) != self._snapshot.get(key):
+                        late.append(key)
+                except (TypeError, SessionTooLarge):
+                    late.append(key)
+        return tuple(sorted(late))
+
+
+_warned: set[str] = set()
+
+
+def _shadows(key: str) -> bool:
+    return key in _ATTRIBUTES
+
+
+def _warn_once(key: str) -> None:
+    if key not in _warned:
+        _warned.add(key)
+        logger.warning(
+            "session[%r] has the name of an attribute of the session: a template that says session.%s gets the "
+            "attribute. Use another key.",
+            key,
+            key,
+        )
+
+
+_ATTRIBUTES: Final = frozenset(name for name in dir(Session) if not name.startswith("_"))
+
+
+def get_session(request: HTTPConnection) -> Session:
+    """`request.session`, typed. Raises RuntimeError if SCsessionMiddleware is not there."""
+    session = request.scope.get("session")
+    if not isinstance(session, Session):
+        raise RuntimeError(
+            "SCsessionMiddleware is not installed: app.add_middleware(SCsessionMiddleware, secret_key=...)"
+        )
+    session.mark_accessed()
+    return session

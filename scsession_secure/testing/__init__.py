@@ -1,0 +1,26 @@
+"""For tests of applications that use the middleware, and of stores.
+
+    client = TestClient(app, base_url="https://testserver")     # the cookie is Secure
+    signed_in(client, "ada")
+    with edit_session(client) as session:
+        session["cart"] = ["apple"]
+
+`Clock` moves time instead of waiting for it: `SCsessionMiddleware(..., clock=clock)`. `StoreContract` is the suite that
+every store passes.
+"""
+
+from __future__ import annotations
+
+from .client import edit_session, signed_in
+from .clock import Clock
+
+__all__ = ["Clock", "StoreContract", "edit_session", "signed_in"]
+
+
+def __getattr__(name: str) -> object:
+    """`StoreContract` needs pytest, the rest does not."""
+    if name == "StoreContract":
+        from .contract import StoreContract
+
+        return StoreContract
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
