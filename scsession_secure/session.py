@@ -81,8 +81,9 @@ def owner_text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | UUID):
         raise TypeError(f"an owner is a str, int or UUID, not {type(value).__name__}")
     text = str(value)
-    if not text or len(text) > codec.MAX_KEY_CHARS:
-        raise ValueError(f"an owner has 1 to {codec.MAX_KEY_CHARS} characters")
+    if not text or len(text) > codec.MAX_KEY_CHARS or not text.isprintable():
+        # Stores index it and logs show it: no control characters, no lone surrogates.
+        raise ValueError(f"an owner has 1 to {codec.MAX_KEY_CHARS} printable characters")
     return text
 
 

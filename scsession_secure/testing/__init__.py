@@ -11,8 +11,13 @@ every store passes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .client import edit_session, signed_in
 from .clock import Clock
+
+if TYPE_CHECKING:
+    from .contract import StoreContract
 
 __all__ = ["Clock", "StoreContract", "edit_session", "signed_in"]
 
