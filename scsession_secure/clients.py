@@ -15,7 +15,10 @@ __all__ = ["describe", "fingerprint_of", "is_browser", "key_of"]
 _MAX_LOOK: Final = 512
 #: In this order: every one of these also claims to be one of those below it.
 _FAMILIES: Final = (
-    (b"edg", "edge"),
+    (b" edg/", "edge"),
+    (b" edga/", "edge"),
+    (b" edgios/", "edge"),
+    (b" edge/", "edge"),
     (b"opr/", "opera"),
     (b"opera", "opera"),
     (b"samsungbrowser", "samsung"),

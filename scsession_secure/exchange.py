@@ -148,7 +148,7 @@ class Exchange:
                 "%s %s session=%s %s",
                 ctx.scope.get("method", "WEBSOCKET"),
                 ascii(str(ctx.scope.get("path", ""))[:200]),
-                ctx.session.id,
+                ctx.record.id if ctx.record else None,
                 "; ".join(ctx.verdicts) or "ok",
             )
 

@@ -101,18 +101,18 @@ class Session(dict[str, Any]):
         "_assigned",
         "_belongs_to",
         "_dropped",
+        "_ended_reason",
         "_flashes",
         "_frozen",
         "_io",
+        "_is_new",
         "_new_flashes",
         "_policy",
         "_record",
         "_shown",
         "_snapshot",
         "accessed",
-        "ended_reason",
         "ending",
-        "is_new",
         "login_requested",
         "modified",
         "rotation_requested",
@@ -135,11 +135,8 @@ class Session(dict[str, Any]):
         self.accessed = False
         #: Whether this request has assigned to the session (nested changes are found later), as Starlette has it.
         self.modified = False
-        #: Why the session that the cookie named has ended: "idle", "absolute", "logout", "theft", ... None if it has
-        #: not.
-        self.ended_reason: str | None = None
-        #: Whether nothing of this session was stored before this request.
-        self.is_new = True
+        self._ended_reason: str | None = None
+        self._is_new = True
 
     def _forget_intent(self) -> None:
         """What this request wants beyond its changes; `ending`, `*_requested` and `until` are read by the pipeline."""
@@ -155,35 +152,58 @@ class Session(dict[str, Any]):
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
+    def _facts(self) -> Record | None:
+        """A response that tells one of these was made from the session, as much as one that shows its data."""
+        self.accessed = True
+        return self._record
+
     @property
     def id(self) -> str | None:
         """The public id: safe to show and to log, it opens nothing. None while nothing is stored."""
-        return self._record.id if self._record else None
+        record = self._facts()
+        return record.id if record else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of this session was stored before this request."""
+        self.accessed = True
+        return self._is_new
 
     @property
     def owner(self) -> str | None:
         """Who is logged in, as str. None while anonymous."""
+        self.accessed = True
         return owner_text(dict.get(self, self._policy.owner_key))
 
     @property
     def created_at(self) -> float | None:
         """When the absolute timeout began, seconds since the epoch: creation, or the login of this owner."""
-        return self._record.birth.created_at if self._record else None
+        record = self._facts()
+        return record.birth.created_at if record else None
 
     @property
     def last_seen_at(self) -> float | None:
         """The last stored activity, seconds since the epoch; at most `touch_interval` behind."""
-        return self._record.seen if self._record else None
+        record = self._facts()
+        return record.seen if record else None
 
     @property
     def authenticated_at(self) -> float | None:
         """When this owner logged in, seconds since the epoch."""
-        return self._record.birth.authenticated_at if self._record else None
+        record = self._facts()
+        return record.birth.authenticated_at if record else None
+
+    @property
+    def ended_reason(self) -> str | None:
+        """Why the session that the cookie named has ended: "idle", "absolute", "logout", "theft", ... None if it has
+        not."""
+        self.accessed = True
+        return self._ended_reason
 
     @property
     def expires_at(self) -> float | None:
         """When the session ends if nothing more happens, seconds since the epoch."""
-        record = self._record
+        record = self._facts()
         return min(record.hard_end(self._policy.absolute), record.idle_end(self._policy.idle)) if record else None
 
     def is_fresh(self, max_age: float | timedelta) -> bool:
@@ -479,7 +499,7 @@ class Session(dict[str, Any]):
         self._snapshot = snapshot
         self._flashes = flashes
         self._dropped = set()
-        self.is_new = False
+        self._is_new = False
         self._forget_intent()
 
     def saved(self, record: Record, snapshot: dict[str, bytes], own: Collection[str]) -> None:
@@ -508,6 +528,10 @@ class Session(dict[str, Any]):
     def freeze(self, error: type[SessionCommitted | SessionExcluded]) -> None:
         """From now on a write raises."""
         self._frozen = error
+
+    def ended(self, reason: str | None) -> None:
+        """Remember why the session that the cookie named is over."""
+        self._ended_reason = reason
 
     def empty(self) -> None:
         """Become nobody's session."""

@@ -32,7 +32,7 @@ async def fingerprint(ctx: Context) -> Discard | None:
         # The owner who logs in again from here replaces it; nobody else touches it.
         ctx.superseded = {} if owner is None else {record.id: owner}
         return ctx.lose("another client", STALE_SESSION)
-    ctx.session.ended_reason = "fingerprint"
+    ctx.session.ended("fingerprint")
     try:
         if isinstance(await ctx.store.end(record.id, "fingerprint", operation="fingerprint"), Row):
             ctx.announce("session_destroyed", reason="fingerprint", session_id=record.id, owner=owner)

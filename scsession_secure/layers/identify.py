@@ -108,7 +108,7 @@ async def _load(ctx: Context, token: Token) -> Record | Discard:
 
 
 def _ended(ctx: Context, token: Token, ended: Ended) -> Discard:
-    ctx.session.ended_reason = ended.reason
+    ctx.session.ended(ended.reason)
     ctx.announce("session_rejected", reason="ended", session_id=token.id)
     if abs(ctx.now - ended.at) < JUST_ENDED:
         # The browser may be about to get a newer cookie: this response must not touch it.
@@ -148,7 +148,7 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
         ctx.current = False
         return record
     if reaction == "end":
-        ctx.session.ended_reason = "theft"
+        ctx.session.ended("theft")
         if isinstance(await ctx.store.end(record.id, "theft", operation=f"theft {token.generation}"), Row):
             ctx.announce("session_destroyed", reason="theft", **facts)
     return ctx.lose("old generation", STALE_SESSION)

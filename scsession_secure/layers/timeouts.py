@@ -27,7 +27,7 @@ async def timeouts(ctx: Context) -> Discard | None:
     if record is None or (reason := expired(record, ctx.setup.policy, ctx.now)) is None:
         return None
     ctx.session.empty()
-    ctx.session.ended_reason = reason
+    ctx.session.ended(reason)
     try:
         result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation="expiry")
     except StoreUnavailable:
@@ -49,5 +49,5 @@ async def _again(ctx: Context, id: str, row: Row) -> Discard | None:
         load_into(ctx, ctx.record)
     except (Unreadable, Unopened, Undecodable):
         return ctx.lose("unreadable")
-    ctx.session.ended_reason = None
+    ctx.session.ended(None)
     return await timeouts(ctx)

@@ -25,6 +25,11 @@ __all__ = ["Clock", "StoreContract", "edit_session", "signed_in"]
 def __getattr__(name: str) -> object:
     """`StoreContract` needs pytest, the rest does not."""
     if name == "StoreContract":
+        import pytest
+
+        pytest.register_assert_rewrite(
+            f"{__name__}.contract", f"{__name__}._contract_rows", f"{__name__}._contract_ends"
+        )
         from .contract import StoreContract
 
         return StoreContract
