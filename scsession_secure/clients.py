@@ -9,7 +9,7 @@ from typing import Final
 from .context import Context
 from .crypto import KEY_ID_CHARS
 
-__all__ = ["describe", "fingerprint_of", "is_browser", "key_of"]
+__all__ = ["describe", "fingerprint_of", "is_browser", "is_loopback", "key_of"]
 
 #: Longer User-Agents are cut: what tells browsers apart stands in the first few hundred bytes.
 _MAX_LOOK: Final = 512
@@ -46,6 +46,7 @@ _SYSTEMS: Final = (
     (b"linux", "linux"),
     (b"x11", "linux"),
 )
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "testserver"})
 _BROWSER: Final = b"b"
 _OTHER: Final = b"o"
 
@@ -72,6 +73,13 @@ def fingerprint_of(ctx: Context, key_id: str | None = None) -> bytes | None:
     client = describe((ctx.header(b"user-agent") or b"")[:_MAX_LOOK])
     kind = _BROWSER if client else _OTHER
     return key_id.encode("ascii") + kind + keyring.mark(key_id, "fingerprint", *(client or ()))[:16]
+
+
+def is_loopback(host: bytes) -> bool:
+    """Whether a Host header names this machine, or is TestClient's."""
+    text = host.decode("latin-1").lower()
+    name = text[1 : text.find("]")] if text.startswith("[") else text.partition(":")[0]
+    return name in _LOOPBACK or name.endswith(".localhost")
 
 
 def key_of(fingerprint: bytes) -> str:

@@ -27,7 +27,7 @@ MAX_DEPTH: Final = 64
 MAX_KEYS: Final = 4096
 MAX_KEY_CHARS: Final = 256
 _TAGGED: Final = b"!"
-_PLAIN: Final = (str, int, float, bool, type(None))
+_PLAIN: Final = (str, int, bool, type(None))
 
 _dumps = msgspec.json.Encoder().encode
 _loads = msgspec.json.Decoder().decode
@@ -57,9 +57,7 @@ def encode(key: str, value: Any, max_bytes: int) -> bytes:
     """
     try:
         encoded = _dumps(value)
-        # Only a NaN differs from itself.
-        compound = type(value) not in _PLAIN or value != value  # noqa: PLR0124 - see above
-        if compound and (_may_be_deep(encoded) or _loads(encoded) != value):
+        if type(value) not in _PLAIN and (_may_be_deep(encoded) or _loads(encoded) != value):
             encoded = _encode_slowly(key, value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         encoded = _encode_slowly(key, value)
@@ -77,7 +75,7 @@ def decode(encoded: bytes) -> Any:
         if encoded[:1] == _TAGGED:
             return _untagged(_loads(encoded[1:]))
         return _loads(encoded)
-    except (ValueError, TypeError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
         raise Undecodable from error
 
 
@@ -103,10 +101,6 @@ class _Tagger:
         self.tagged = False
 
     def plain(self, value: Any, where: str, depth: int) -> Any:
-        if depth == 0:
-            raise UnstorableValue(
-                f"session[{_shown(self.key)}] nests deeper than {MAX_DEPTH} levels, or contains itself"
-            )
         if isinstance(value, bool) or value is None:
             return value
         if isinstance(value, str):
@@ -117,6 +111,10 @@ class _Tagger:
             if value - value != 0:
                 raise UnstorableValue(f"session{where} is {value!r}: JSON has no such number")
             return float(value)
+        if isinstance(value, list | tuple | dict) and depth == 0:
+            raise UnstorableValue(
+                f"session[{_shown(self.key)}] nests deeper than {MAX_DEPTH} levels, or contains itself"
+            )
         if isinstance(value, list | tuple):
             return [self.plain(item, f"{where}[{at}]", depth - 1) for at, item in enumerate(value)]
         if isinstance(value, dict):
@@ -149,6 +147,8 @@ class _Tagger:
         self.tagged = True
         if isinstance(value, Decimal) and not value.is_finite():
             raise UnstorableValue(f"session{where} is {value}, which is not equal to itself or no number")
+        if isinstance(value, datetime | time) and (offset := value.utcoffset()) is not None and offset.microseconds:
+            raise UnstorableValue(f"session{where} has a UTC offset with a fraction of a second, which ISO 8601 lacks")
         return {tag: written(value)}
 
 

@@ -65,7 +65,8 @@ class Limiter:
             for item in limits:
                 if not await limiter.hit(item, name, key):
                     reset_at, _ = await limiter.get_window_stats(item, name, key)
-                    return Exceeded(name, item, max(1, ceil(reset_at - self._policy.clock())))
+                    shown = name if len(limits) == 1 else f"{name}-{item.get_expiry()}"
+                    return Exceeded(shown, item, max(1, ceil(reset_at - self._policy.clock())))
         except Exception as error:
             if self._uri is None:  # our own memory does not fail: this is a bug, and must not pass for an outage
                 raise
@@ -82,6 +83,8 @@ class Limiter:
         except ValueError:
             network = host
         else:
+            # A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d, which are not one network.
+            address = getattr(address, "ipv4_mapped", None) or address
             prefix = _IPV4_PREFIX if address.version == 4 else _IPV6_PREFIX
             network = str(ipaddress.ip_network((address, prefix), strict=False))
         return self._keyring.mark(self._keyring.newest, "network", network).hex()[:32]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from . import codec
 from .context import Context
+from .flashes import Flash
 from .record import DATA, FLASH, Record
-from .session import Flash, Session
+from .session import Session
 
 __all__ = ["load_into", "opened"]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
+from . import settings
 from .errors import ConfigurationError
+from .settings import seconds
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .context import Refuse
 
-__all__ = ["COOKIE_MAX_BYTES", "Duration", "Policy", "PolicyOverrides", "matches_prefix", "seconds"]
+__all__ = ["COOKIE_MAX_BYTES", "Duration", "Policy", "PolicyOverrides", "matches_prefix"]
 
 #: Seconds, or a timedelta.
 Duration = float | timedelta
@@ -35,13 +36,8 @@ _HOUR: Final = 3600.0
 _DAY: Final = 86_400.0
 #: Browsers cap a cookie's life here (RFC 6265bis section 5.5: 400 days).
 _COOKIE_MAX_AGE: Final = 400 * _DAY
-#: Browsers drop a cookie whose name and value are longer (RFC 6265bis section 5.6), and ignore longer attributes.
+#: Browsers drop a cookie whose name and value are longer (RFC 6265bis section 5.6).
 COOKIE_MAX_BYTES: Final = 4096
-_ATTRIBUTE_MAX_BYTES: Final = 1024
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
-_PATH: Final = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")
-_DOMAIN: Final = re.compile(r"\.?[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?")
-_ORIGIN: Final = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._\-]+)(?::\d{1,5})?")
 
 _STARLETTE_SPELLINGS: Final = {
     "session_cookie": "cookie_name",
@@ -51,17 +47,6 @@ _STARLETTE_SPELLINGS: Final = {
     "domain": "cookie_domain",
     "partitioned": "cookie_partitioned",
 }
-
-
-def seconds(value: object, name: str) -> float:
-    """A duration in seconds. Raises ConfigurationError (SC022) for what is none, or not positive."""
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigurationError(
-            "SC022", f"{name}={value!r} is not a positive duration.", "Give seconds, or a datetime.timedelta."
-        )
-    return float(value)
 
 
 def matches_prefix(path: str, prefixes: tuple[str, ...]) -> bool:
@@ -158,23 +143,28 @@ class Policy:
         self._derive("renewal", seconds(self.renewal_interval, "renewal_interval"))
         self._derive("grace", seconds(self.renewal_grace, "renewal_grace"))
         self._derive("deadline", seconds(self.store_timeout, "store_timeout"))
-        shortest = min(_MINUTE, self.idle / 10)
-        self._derive(
-            "touch", shortest if self.touch_interval is None else seconds(self.touch_interval, "touch_interval")
-        )
-        self._derive("session_limits", _limits(self.rate_limits, "rate_limits"))
-        self._derive("network_limits", _limits(self.creation_limits, "creation_limits"))
-        self._derive("reject_limits", _limits(self.guess_limits, "guess_limits"))
+        touch = min(_MINUTE, self.idle / 10) if self.touch_interval is None else self.touch_interval
+        self._derive("touch", seconds(touch, "touch_interval"))
+        self._derive("session_limits", settings.limits(self.rate_limits, "rate_limits"))
+        self._derive("network_limits", settings.limits(self.creation_limits, "creation_limits"))
+        self._derive("reject_limits", settings.limits(self.guess_limits, "guess_limits"))
         for name in ("passive", "exclude", "origin_exempt"):
-            self._derive(name, _paths(getattr(self, name), name))
-        self._derive("trusted_origins", _origins(self.trusted_origins))
-        self._derive("privilege_keys", _strings(self.privilege_keys, "privilege_keys"))
-        self._derive("clear_site_data", _strings(self.clear_site_data, "clear_site_data"))
-        self._derive("privileged", frozenset(self.privilege_keys) | {self.owner_key})
+            self._derive(name, settings.paths(getattr(self, name), name))
+        self._derive("trusted_origins", settings.origins(self.trusted_origins, "trusted_origins"))
+        self._derive("privilege_keys", settings.strings(self.privilege_keys, "privilege_keys"))
+        self._derive("clear_site_data", settings.clear_site_data(self.clear_site_data, "clear_site_data"))
+        self._derive("privileged", frozenset(self.privilege_keys) | {settings.text(self.owner_key, "owner_key")})
+        settings.size(self.max_bytes, "max_bytes")
         self._check_choices()
         self._check_timeouts()
         self._check_cookie()
-        self._derive("full_cookie_name", self._full_cookie_name())
+        name = settings.full_cookie_name(
+            settings.cookie_name(self.cookie_name),
+            secure=self.cookie_https_only,
+            path=settings.cookie_path(self.cookie_path),
+            domain=settings.cookie_domain(self.cookie_domain),
+        )
+        self._derive("full_cookie_name", name)
 
     # -- profiles ------------------------------------------------------------------------------------------------
 
@@ -243,10 +233,6 @@ class Policy:
                     f"{name}={getattr(self, name)!r} is not known.",
                     f"Choose one of {', '.join(map(repr, allowed))}.",
                 )
-        if self.max_bytes < 1:
-            raise ConfigurationError("SC024", f"max_bytes={self.max_bytes!r} is no size.", "Give a number of bytes.")
-        if not self.owner_key:
-            raise ConfigurationError("SC025", "owner_key is empty.", "Name the session key that holds the user's id.")
 
     def _check_timeouts(self) -> None:
         absolute, idle = _AAL.get(self.assurance_level, (float("inf"), float("inf")))
@@ -265,22 +251,6 @@ class Policy:
             )
 
     def _check_cookie(self) -> None:
-        if not _TOKEN.fullmatch(self.cookie_name):
-            raise ConfigurationError(
-                "SC030", f"cookie_name={self.cookie_name!r} is no cookie name.", "Use letters, digits, '-' and '_'."
-            )
-        if not _PATH.fullmatch(self.cookie_path) or len(self.cookie_path) > _ATTRIBUTE_MAX_BYTES:
-            raise ConfigurationError(
-                "SC031",
-                f"cookie_path={self.cookie_path[:80]!r} is no path.",
-                "It starts with '/', without ';' or spaces.",
-            )
-        if self.cookie_domain is not None and (
-            not _DOMAIN.fullmatch(self.cookie_domain) or len(self.cookie_domain) > _ATTRIBUTE_MAX_BYTES
-        ):
-            raise ConfigurationError(
-                "SC031", f"cookie_domain={self.cookie_domain[:80]!r} is no domain.", "Leave it out for this host only."
-            )
         if self.cookie_same_site == "none" and not self.cookie_https_only:
             raise ConfigurationError(
                 "SC032", "SameSite=None without Secure is refused by browsers.", "Set cookie_https_only=True."
@@ -295,28 +265,6 @@ class Policy:
             raise ConfigurationError(
                 "SC035", "Browsers keep a cookie for 400 days at most.", "Shorten absolute_timeout (or max_age)."
             )
-
-    def _full_cookie_name(self) -> str:
-        host = self.cookie_https_only and self.cookie_path == "/" and self.cookie_domain is None
-        fitting = "__Host-" if host else "__Secure-" if self.cookie_https_only else ""
-        given = next(
-            (p for p in ("__host-http-", "__http-", "__host-", "__secure-") if self.cookie_name.lower().startswith(p)),
-            "",
-        )
-        if not given:
-            return fitting + self.cookie_name
-        if given in ("__host-", "__secure-") and (not fitting or (given == "__host-" and not host)):
-            raise ConfigurationError(
-                "SC034",
-                f"{self.cookie_name!r} needs Secure{', Path=/ and no Domain' if given == '__host-' else ''}: "
-                "a browser would drop the cookie.",
-                "Leave the prefix out: it is put before the name when the attributes allow it.",
-            )
-        if given == "__host-" and self.cookie_name.startswith("__Host-"):
-            return self.cookie_name
-        raise ConfigurationError(
-            "SC034", f"cookie_name={self.cookie_name!r} brings a prefix of its own.", "Leave the prefix out."
-        )
 
 
 class PolicyOverrides(TypedDict, total=False):
@@ -365,45 +313,3 @@ _CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
 }
 #: Level to (overall, idle) in seconds: NIST SP 800-63B-4 sections 2.1.3, 2.2.3, 2.3.3.
 _AAL: Final = {1: (30 * _DAY, float("inf")), 2: (24 * _HOUR, _HOUR), 3: (12 * _HOUR, 15 * _MINUTE)}
-
-
-def _strings(value: object, name: str) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
-        raise ConfigurationError("SC026", f"{name} must be a list of strings.", f'Write {name}=["..."].')
-    return tuple(value)
-
-
-def _paths(value: object, name: str) -> tuple[str, ...]:
-    paths = _strings(value, name)
-    for path in paths:
-        if not path.startswith("/"):
-            raise ConfigurationError("SC027", f"{name} has {path!r}, which is no path.", "Paths start with '/'.")
-    return paths
-
-
-def _origins(value: object) -> tuple[str, ...]:
-    origins = tuple(origin.lower() for origin in _strings(value, "trusted_origins"))
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise ConfigurationError(
-                "SC028",
-                f"trusted_origins has {origin!r}, which is no origin.",
-                'Write scheme, host and, if it is not the default, port: "https://admin.example.com".',
-            )
-    return origins
-
-
-def _limits(value: object, name: str) -> tuple[RateLimitItem, ...]:
-    from limits import parse_many
-
-    if value is None:
-        return ()
-    try:
-        texts = (value,) if isinstance(value, str) else _strings(value, name)
-        return tuple(item for text in texts for item in parse_many(text))
-    except ValueError:
-        raise ConfigurationError(
-            "SC050",
-            f"{name}={value!r} is not a rate limit.",
-            'Write "100/minute", or several as ["5/second", "100/hour"].',
-        ) from None

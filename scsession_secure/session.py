@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from . import codec
 from .errors import SessionCommitted, SessionExcluded, SessionTooLarge
-from .policy import Policy, seconds
+from .flashes import Flash, Flashes
+from .policy import Policy
+from .settings import seconds
+from .tracked import Tracked
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from .record import Record
 
-__all__ = ["Changes", "Flash", "Session", "SessionIO", "get_session", "owner_text"]
+__all__ = ["Changes", "Session", "SessionIO", "get_session", "owner_text"]
 
 logger = logging.getLogger("scsession_secure")
 T = TypeVar("T")
-
-MAX_FLASHES: Final = 20
-_KNOWN_CATEGORIES: Final = frozenset({"message", "debug", "info", "success", "warning", "error", "danger"})
-
-
-class Flash(tuple[str, Any]):
-    """(category, message)."""
-
-    __slots__ = ()
 
 
 class SessionIO(Protocol):
@@ -87,7 +80,7 @@ def owner_text(value: object) -> str | None:
     return text
 
 
-class Session(dict[str, Any]):
+class Session(Tracked):
     """The session of one request: a dict that is saved when the response starts.
 
     Every way to change a dict works, and a change inside a nested value is found when the session is saved. Values are
@@ -100,48 +93,35 @@ class Session(dict[str, Any]):
     __slots__ = (
         "_assigned",
         "_belongs_to",
-        "_dropped",
         "_ended_reason",
         "_flashes",
         "_frozen",
         "_io",
         "_is_new",
-        "_new_flashes",
         "_policy",
         "_record",
-        "_shown",
         "_snapshot",
-        "accessed",
         "ending",
         "login_requested",
-        "modified",
         "rotation_requested",
         "until",
         "until_set",
     )
-    __hash__ = None  # as dict's
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self._policy = policy
         self._io: SessionIO | None = None
         self._frozen: type[SessionCommitted | SessionExcluded] | None = None
-        self._record: Record | None = None
-        self._snapshot: dict[str, bytes] = {}
-        self._flashes: dict[str, Flash] = {}
-        self._dropped: set[str] = set()
-        self._forget_intent()
-        #: Whether this request has looked at the session, as Starlette's sessions have it.
-        self.accessed = False
-        #: Whether this request has assigned to the session (nested changes are found later), as Starlette has it.
-        self.modified = False
         self._ended_reason: str | None = None
         self._is_new = True
+        self._record: Record | None = None
+        self._snapshot: dict[str, bytes] = {}
+        self._flashes = Flashes()
+        self._forget_intent()
 
     def _forget_intent(self) -> None:
-        """What this request wants beyond its changes; `ending`, `*_requested` and `until` are read by the pipeline."""
-        self._new_flashes: dict[str, Flash] = {}
-        self._shown: set[str] = set()
+        """What this request wants beyond its changes; `ending`, `*_requested` and `until*` are read by the pipeline."""
         self._assigned: set[str] = set()
         self._belongs_to: str | None = None
         self.ending: str | None = None
@@ -247,18 +227,11 @@ class Session(dict[str, Any]):
 
     def _end(self, reason: str) -> None:
         self._writing()
-        ending = self.ending or (reason if self._record is not None else None)
+        ending = self.ending or reason
         self.empty()
         self.ending = ending
 
     # -- the dict ------------------------------------------------------------------------------------------------
-
-    def mark_accessed(self) -> None:
-        self.accessed = True
-
-    def mark_modified(self) -> None:
-        self.accessed = True
-        self.modified = True
 
     def _writing(self) -> None:
         if self._frozen is not None:
@@ -269,30 +242,45 @@ class Session(dict[str, Any]):
             )
         self.mark_modified()
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def _set(self, key: str, value: Any) -> None:
         self._writing()
         codec.encode(codec.check_key(key), value, self._policy.max_bytes)
         if key == self._policy.owner_key:
             self._change_owner(owner_text(value))
         elif key in self._policy.privileged:
             self._assigned.add(key)
-        elif _shadows(key):
+        elif key in _ATTRIBUTES:
             _warn_once(key)
         dict.__setitem__(self, key, value)
 
-    def __delitem__(self, key: str) -> None:
+    def _remove(self, key: str) -> None:
         self._writing()
         dict.__delitem__(self, key)
         if key == self._policy.owner_key:
             self._drop_inherited_privileges()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """As dict's; all of it or, if a value cannot be stored, nothing."""
+        self._writing()
+        new = dict(*args, **kwargs)
+        for key, value in new.items():
+            codec.encode(codec.check_key(key), value, self._policy.max_bytes)
+        owner_key = self._policy.owner_key
+        if owner_key in new:  # first: another owner's login would take the rest away again
+            self._set(owner_key, new.pop(owner_key))
+        for key, value in new.items():
+            self._set(key, value)
+
+    def clear(self) -> None:
+        """End the session, as Starlette's applications do to log out."""
+        self._end("invalidated" if self.owner is None else "logout")
 
     def _change_owner(self, owner: str | None) -> None:
         """Data of one owner never reaches the next; an anonymous visitor's data does, but no privilege with it."""
         mine = self._belongs_to or (self._record.birth.belongs_to if self._record and not self.ending else None)
         if owner is not None and mine is not None and owner != mine:
             dict.clear(self)
-            self._new_flashes.clear()
-            self._shown.update(self._flashes)
+            self._flashes.discard()
             self._assigned.clear()
         elif owner != self.owner:
             self._drop_inherited_privileges()
@@ -304,106 +292,6 @@ class Session(dict[str, Any]):
             if key not in self._assigned:
                 dict.pop(self, key, None)
 
-    def clear(self) -> None:
-        """End the session, as Starlette's applications do to log out."""
-        self._end("invalidated" if self.owner is None else "logout")
-
-    def pop(self, key: str, *default: Any) -> Any:
-        self.accessed = True
-        if key not in self:
-            return dict.pop(self, key, *default)
-        value = dict.__getitem__(self, key)
-        del self[key]
-        return value
-
-    def popitem(self) -> tuple[str, Any]:
-        self.accessed = True
-        if not dict.__len__(self):
-            raise KeyError("popitem(): the session is empty")
-        key = next(reversed(list(dict.keys(self))))
-        return key, self.pop(key)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        self._writing()
-        new = dict(*args, **kwargs)
-        for key, value in new.items():  # all of it or nothing
-            codec.encode(codec.check_key(key), value, self._policy.max_bytes)
-        owner_key = self._policy.owner_key
-        if owner_key in new:  # first: another owner's login would take the rest away again
-            self[owner_key] = new.pop(owner_key)
-        for key, value in new.items():
-            self[key] = value
-
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # dict's own takes the same
-        self.update(other)
-        return self
-
-    def __getitem__(self, key: str) -> Any:
-        self.accessed = True
-        return dict.__getitem__(self, key)
-
-    def __contains__(self, key: object) -> bool:
-        self.accessed = True
-        return dict.__contains__(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        self.accessed = True
-        return dict.__iter__(self)
-
-    def __len__(self) -> int:
-        self.accessed = True
-        return dict.__len__(self)
-
-    def __eq__(self, other: object) -> bool:
-        self.accessed = True
-        return dict.__eq__(self, other)
-
-    def __reversed__(self) -> Iterator[str]:
-        self.accessed = True
-        return dict.__reversed__(self)
-
-    def __or__(self, other: Any) -> Any:
-        return self.copy() | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | self.copy()
-
-    def get(self, key: str, default: Any = None, /) -> Any:
-        self.accessed = True
-        return dict.get(self, key, default)
-
-    def keys(self) -> Any:
-        self.accessed = True
-        return dict.keys(self)
-
-    def values(self) -> Any:
-        self.accessed = True
-        return dict.values(self)
-
-    def items(self) -> Any:
-        self.accessed = True
-        return dict.items(self)
-
-    def copy(self) -> dict[str, Any]:
-        """A plain dict."""
-        self.accessed = True
-        return dict(dict.items(self))
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        from copy import deepcopy
-
-        return deepcopy(self.copy(), memo)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return (dict, (self.copy(),))
-
     def __repr__(self) -> str:
         """Names of keys, no values: a repr ends up in logs."""
         return f"<Session {self.id or 'new'} keys={sorted(dict.keys(self))}>"
@@ -414,35 +302,21 @@ class Session(dict[str, Any]):
         """Keep a message for the next page that calls `get_flashed_messages()`. At most 20 wait; the oldest go first.
 
         Raises ValueError if the arguments look swapped (Flask and Litestar take the message first)."""
-        if not isinstance(category, str):
-            raise TypeError(f"flash(category, message): the category is a str, not {type(category).__name__}")
-        if category not in _KNOWN_CATEGORIES and isinstance(message, str) and message in _KNOWN_CATEGORIES:
-            raise ValueError(f'the category comes first: flash("{message}", ...)')
+        checked = self._flashes.check(category, message, self._policy.max_bytes)
         self._writing()
-        codec.encode("flash", [category, message], self._policy.max_bytes)
-        now = int(self._policy.clock() * 1000)
-        self._new_flashes[f"{now:012x}{len(self._new_flashes):02x}{os.urandom(4).hex()}"] = Flash((category, message))
-        if len(self._new_flashes) > MAX_FLASHES:
-            self._new_flashes.pop(next(iter(self._new_flashes)))
-            logger.warning("more than %d flash messages in one request: the oldest is dropped", MAX_FLASHES)
+        self._flashes.add(checked, self._policy.clock())
 
     def get_flashed_messages(self, with_categories: bool = False, category_filter: Iterable[str] = ()) -> list[Any]:
         """The waiting messages, oldest first, as messages or (category, message). Each is shown once; asking again in
         the same request gives the same. `category_filter` leaves the other categories for a later request."""
         self.accessed = True
-        wanted = frozenset(category_filter)
-        waiting = {**self._flashes, **self._new_flashes}
-        chosen = {id: flash for id, flash in sorted(waiting.items()) if not wanted or flash[0] in wanted}
-        if not self._shown.issuperset(chosen):
-            if self._frozen is SessionCommitted:
-                raise SessionCommitted("the response has started: flash messages read now would be shown again")
-            self._shown.update(chosen)
-        return [tuple(flash) if with_categories else flash[1] for flash in chosen.values()]
+        shown = self._flashes.show(category_filter, committed=self._frozen is SessionCommitted)
+        return [tuple(flash) if with_categories else flash[1] for flash in shown]
 
     def keep_flashes(self) -> None:
         """Show the messages that this request has read once more: for a page that redirects."""
         self._writing()
-        self._shown.clear()
+        self._flashes.keep()
 
     # -- awaited -------------------------------------------------------------------------------------------------
 
@@ -493,14 +367,12 @@ class Session(dict[str, Any]):
         self, record: Record, snapshot: dict[str, bytes], values: Mapping[str, Any], flashes: dict[str, Flash]
     ) -> None:
         """Become what the store has. Forgets what this request wanted before."""
-        dict.clear(self)
+        self.empty()
         dict.update(self, values)
         self._record = record
         self._snapshot = snapshot
-        self._flashes = flashes
-        self._dropped = set()
+        self._flashes = Flashes(flashes)
         self._is_new = False
-        self._forget_intent()
 
     def saved(self, record: Record, snapshot: dict[str, bytes], own: Collection[str]) -> None:
         """The store now has `snapshot`. What others wrote meanwhile comes into the dict; `own` keys are this
@@ -510,11 +382,8 @@ class Session(dict[str, Any]):
                 dict.__setitem__(self, key, codec.decode(encoded))
         self._record = record
         self._snapshot = snapshot
-        self._flashes |= self._new_flashes
-        self._dropped |= self._shown
-        shown = self._shown
+        self._flashes.saved()
         self._forget_intent()
-        self._shown = shown
 
     def forget_key(self, key: str) -> None:
         """The store has no such key any more, and this request does not put it back."""
@@ -538,8 +407,7 @@ class Session(dict[str, Any]):
         dict.clear(self)
         self._record = None
         self._snapshot = {}
-        self._flashes = {}
-        self._dropped = set()
+        self._flashes = Flashes()
         self._forget_intent()
 
     def changes(self) -> Changes:
@@ -553,14 +421,11 @@ class Session(dict[str, Any]):
             if self._snapshot.get(key) != encoded:
                 changes.put[key] = encoded
         changes.drop = {key for key in self._snapshot if not dict.__contains__(self, key)}
-        unseen = {id: flash for id, flash in self._new_flashes.items() if id not in self._shown}
-        changes.flash_put = {id: codec.encode("flash", list(flash), limit) for id, flash in unseen.items()}
-        waiting = sorted(self._flashes.keys() - self._dropped)
-        changes.flash_drop = self._shown.intersection(waiting)
-        changes.flash_drop |= set(waiting[: max(0, len(waiting) + len(unseen) - MAX_FLASHES)])
+        changes.flash_put, changes.flash_drop = self._flashes.changes(limit)
         changes.privileged = not self._policy.privileged.isdisjoint(changes.put.keys() | changes.drop)
         if changes.put or changes.flash_put:
             total += sum(map(len, changes.flash_put.values()))
+            total += self._flashes.waiting_bytes(changes.flash_drop, limit)
             if total > limit or dict.__len__(self) > codec.MAX_KEYS:
                 raise SessionTooLarge(
                     f"the session has {dict.__len__(self)} keys and {total} bytes: at most {codec.MAX_KEYS} keys and "
@@ -570,22 +435,18 @@ class Session(dict[str, Any]):
 
     def late_changes(self) -> tuple[str, ...]:
         """Keys whose nested values were changed after the response had started."""
-        late = []
-        for key, value in dict.items(self):
-            if isinstance(value, dict | list):
-                try:
-                    if codec.encode(key, value, self._policy.max_bytes) != self._snapshot.get(key):
-                        late.append(key)
-                except (TypeError, SessionTooLarge):
-                    late.append(key)
-        return tuple(sorted(late))
+        return tuple(sorted(key for key, value in dict.items(self) if self._is_late(key, value)))
+
+    def _is_late(self, key: str, value: Any) -> bool:
+        if not isinstance(value, dict | list):
+            return False
+        try:
+            return codec.encode(key, value, self._policy.max_bytes) != self._snapshot.get(key)
+        except (TypeError, SessionTooLarge):
+            return True
 
 
 _warned: set[str] = set()
-
-
-def _shadows(key: str) -> bool:
-    return key in _ATTRIBUTES
 
 
 def _warn_once(key: str) -> None:

@@ -20,7 +20,12 @@ async def end(ctx: Context, record: Record, token: Token, reason: str) -> None:
     try:
         result = await ctx.store.end(record.id, reason, operation=f"{reason} {new_id()}")
         if isinstance(result, Ended) and result.reason == "replaced":
-            await _end_successor(ctx, record, token, reason)
+            # A rotation was faster. If its session is not made yet, its name is taken, so that it cannot be.
+            follower = ctx.setup.carrier.reader.next_record(token)
+            if await ctx.store.create(follower.id, replace(record.row, expires_at=ctx.now)):
+                await ctx.store.end(follower.id, reason, operation=f"{reason} {new_id()}")
+            else:
+                await end_successor(ctx, token, reason)
     except StoreUnavailable:
         ctx.setup.unconfirmed[record.id] = reason
         ctx.delete_cookie = True
@@ -32,17 +37,17 @@ async def end(ctx: Context, record: Record, token: Token, reason: str) -> None:
     ctx.forget_cookie = True
 
 
-async def _end_successor(ctx: Context, record: Record, token: Token, reason: str) -> None:
-    """A rotation was faster. Unless it was a login, which stands on its own, its session is the one that the user wants
-    ended. If it is not made yet, its name is taken, so that it cannot be."""
+async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
+    """End the session that has just replaced this cookie's: it is the one that the user wants ended. Not if a login
+    made it, which stands on its own. Raises StoreUnavailable."""
     follower = ctx.setup.carrier.reader.next_record(token)
-    placed = await ctx.store.create(follower.id, replace(record.row, expires_at=ctx.now))
     heir = parsed(follower.id, await ctx.store.get(follower.id))
-    if heir is None or heir.birth.authenticated_at != record.birth.authenticated_at:
-        return
+    if heir is None or heir.birth.authenticated_at == heir.possession.renewed_at:
+        return False
     ended = await ctx.store.end(heir.id, reason, operation=f"{reason} {new_id()}")
-    if isinstance(ended, Row) and not placed:
-        ctx.announce("session_destroyed", reason=reason, session_id=heir.id, owner=heir.row.owner)
+    if isinstance(ended, Row):
+        ctx.announce("session_destroyed", reason=reason, session_id=heir.id, owner=ended.owner)
+    return True
 
 
 async def forget_cookie(ctx: Context, token: Token, *, just_ended: bool) -> None:

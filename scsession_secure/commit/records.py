@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from ..clients import fingerprint_of
 from ..context import Context
 from ..crypto import b64, new_id
-from ..errors import StoreUnavailable
 from ..policy import matches_prefix
 from ..record import (
     BIRTH,
@@ -132,7 +131,3 @@ def parsed(id: str, found: object) -> Record | None:
         return Record.parse(id, found)
     except Unreadable:
         return None
-
-
-def no_free_id() -> StoreUnavailable:
-    return StoreUnavailable("the store knows every new id that was tried")

@@ -54,8 +54,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
     elif rotation.reason != "login" or (isinstance(result, Ended) and result.reason == "replaced"):
         return STALE
     else:
-        await start(ctx, changes)
-        return None
+        return await start(ctx, changes)
     content = _content(ctx, old, rotation, changes, (values, flashes))
     if await _create(ctx, successor, content):
         facts = {
@@ -71,8 +70,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
         return None
     if rotation.reason != "login" or isinstance(await ctx.store.get(successor.id), Row):
         return STALE
-    await start(ctx, changes)  # the session that was to follow was ended before it was made
-    return None
+    return await start(ctx, changes)  # the session that was to follow was ended before it was made
 
 
 def _content(

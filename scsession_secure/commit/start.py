@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..context import JUST_ENDED, Context
+from ..context import JUST_ENDED, STALE, Context, Refuse
+from ..errors import StoreUnavailable
 from ..loading import load_into
+from ..record import Record
 from ..session import Changes
 from ..token import Token
-from .records import Content, born, create, fresh_token, no_free_id, parsed, patch_of
+from .records import Content, born, create, fresh_token, parsed, patch_of
 
 __all__ = ["start", "take_over"]
 
 
-async def start(ctx: Context, changes: Changes) -> None:
+async def start(ctx: Context, changes: Changes) -> Refuse | None:
     """Store a new session and give its cookie.
 
     After a dead cookie it is named after that: so a slow response to the same cookie can see that a newer one exists,
-    and two logins by one owner are one. Raises StoreUnavailable.
+    and one cookie is followed by one session: two logins by one owner are one, and of others the second is STALE. Raises
+    StoreUnavailable.
     """
     owner = ctx.session.owner
-    follower = ctx.setup.carrier.reader.next_record(ctx.token, f"login {owner}") if ctx.token is not None else None
-    if follower is not None:
-        first = follower if owner is not None else fresh_token(ctx, follower.id)
-        if await _begin(ctx, first, changes):
-            return
-        if owner is not None and await _join(ctx, follower, changes):
-            return
+    if ctx.token is not None:
+        follower = ctx.setup.carrier.reader.next_record(ctx.token, f"login {owner}")
+        if await _begin(ctx, follower if owner is not None else fresh_token(ctx, follower.id), changes):
+            return None
+        heir = parsed(follower.id, await ctx.store.get(follower.id))
+        if heir is not None and _just_made(ctx, heir):
+            twin = owner is not None and heir.possession.verifier_hash == follower.verifier_hash
+            return None if twin and await _join(ctx, follower, heir, changes) else STALE
     for _ in range(2):
         if await _begin(ctx, fresh_token(ctx), changes):
-            return
-    raise no_free_id()
+            return None
+    raise StoreUnavailable("the store knows every new id that was tried")
 
 
 async def _begin(ctx: Context, token: Token, changes: Changes) -> bool:
@@ -43,14 +47,14 @@ async def _begin(ctx: Context, token: Token, changes: Changes) -> bool:
     return True
 
 
-async def _join(ctx: Context, token: Token, changes: Changes) -> bool:
-    """Another request with the same cookie logged the same owner in first: add what we have. Only if just now, or a
-    cookie that was copied earlier would lead two devices into one session."""
-    record = parsed(token.id, await ctx.store.get(token.id))
-    if record is None or record.possession.verifier_hash != token.verifier_hash:
-        return False
-    if abs(ctx.now - record.possession.renewed_at) > JUST_ENDED:
-        return False
+def _just_made(ctx: Context, record: Record) -> bool:
+    """Later it is no race any more, but somebody with a copy of the old cookie: he gets a session of his own."""
+    held = record.possession
+    return held.generation == 0 and abs(ctx.now - held.renewed_at) < JUST_ENDED
+
+
+async def _join(ctx: Context, token: Token, record: Record, changes: Changes) -> bool:
+    """Another request with the same cookie logged the same owner in first: add what we have."""
     if not isinstance(await ctx.store.update(token.id, patch_of(ctx, record, changes)), int):
         return False
     return await take_over(ctx, token)

@@ -6,6 +6,7 @@ import hmac
 from typing import Any
 
 from .. import codec
+from ..clients import is_loopback
 from ..context import (
     CLOCK_SKEW,
     DEVELOPMENT_HOST,
@@ -30,7 +31,7 @@ __all__ = ["identify"]
 async def identify(ctx: Context) -> Discard | Refuse | None:
     setup = ctx.setup
     raws = candidates(ctx.headers, setup.cookies.name.encode("ascii"))
-    if setup.policy.loopback_only and not _on_loopback(ctx):
+    if setup.policy.loopback_only and not is_loopback(ctx.header(b"host") or b""):
         return ctx.lose("not on loopback", DEVELOPMENT_HOST)
     if not raws:
         return Discard("no cookie")
@@ -77,6 +78,7 @@ async def _choose(ctx: Context, tokens: list[Token]) -> Discard | None:
     if not live:
         return verdict
     ctx.inert, ctx.forget_cookie = None, False
+    ctx.session.ended(None)
     ctx.token, ctx.record = live[0]
     try:
         load_into(ctx, live[0][1])
@@ -152,9 +154,3 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
         if isinstance(await ctx.store.end(record.id, "theft", operation=f"theft {token.generation}"), Row):
             ctx.announce("session_destroyed", reason="theft", **facts)
     return ctx.lose("old generation", STALE_SESSION)
-
-
-def _on_loopback(ctx: Context) -> bool:
-    host = (ctx.header(b"host") or b"").decode("latin-1").lower()
-    name = host[1 : host.find("]")] if host.startswith("[") else host.rsplit(":", 1)[0]
-    return name in {"localhost", "127.0.0.1", "::1", "testserver", ""} or name.endswith(".localhost")

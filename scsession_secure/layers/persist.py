@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..commit.end import end, forget_cookie
+from ..commit.end import end, end_successor, forget_cookie
 from ..commit.renew import renew
 from ..commit.rotate import rotate
 from ..commit.start import start
@@ -37,7 +37,7 @@ async def _persist(ctx: Context) -> Refuse | None:
     refusal = None
     if ctx.record is None or ctx.token is None:
         if changes.writes:
-            await start(ctx, changes)
+            refusal = await start(ctx, changes)
     elif ctx.rotation is not None:
         refusal = await rotate(ctx, ctx.record, ctx.token, ctx.rotation, changes)
     else:
@@ -64,15 +64,35 @@ async def _keep(ctx: Context, record: Record, changes: Changes) -> Refuse | None
 async def _inert(ctx: Context, inert: Inert, changes: Changes) -> Refuse | None:
     """Nobody's session: a write has nowhere to go, unless it is a login where one is allowed."""
     session = ctx.session
+    if session.ending is not None and inert.login:
+        await _end_others(ctx, session.ending)
     if not changes.writes:
         return None
     if not inert.login or not (session.login_requested or session.rotation_requested or session.owner is not None):
         return inert.refusal
-    for id, owner in ctx.superseded.items():
-        if owner is None or owner == session.owner:
-            row = await ctx.store.end(id, "replaced", operation="superseded")
+    await _end_superseded(ctx, session.owner, "replaced")
+    refusal = await start(ctx, changes)
+    if refusal is None:
+        ctx.inert = None
+    return refusal
+
+
+async def _end_others(ctx: Context, reason: str) -> None:
+    """A logout with a cookie that was just replaced, or with those of two sessions, means what lives of them."""
+    ended = await _end_superseded(ctx, None, reason)
+    if ctx.token is not None:
+        ended = await end_successor(ctx, ctx.token, reason) or ended
+    if ended:
+        ctx.delete_cookie = True
+        ctx.logged_out = reason == "logout"
+
+
+async def _end_superseded(ctx: Context, owner: str | None, reason: str) -> bool:
+    ended = False
+    for id, only in ctx.superseded.items():
+        if only is None or only == owner:
+            row = await ctx.store.end(id, reason, operation="superseded")
             if isinstance(row, Row):
-                ctx.announce("session_destroyed", reason="replaced", session_id=id, owner=row.owner)
-    await start(ctx, changes)
-    ctx.inert = None
-    return None
+                ended = True
+                ctx.announce("session_destroyed", reason=reason, session_id=id, owner=row.owner)
+    return ended

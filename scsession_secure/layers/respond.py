@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from ..clients import describe, is_loopback
 from ..context import Context
 
 __all__ = ["respond"]
@@ -15,7 +16,7 @@ Header = tuple[bytes, bytes]
 #: Directives that let others than this browser keep a response (RFC 9111 section 5.2.2).
 _SHARED: Final = ("public", "s-maxage")
 #: Clients that keep the cookie rules of Python's cookie jars: a Secure cookie never goes out over http.
-_PLAIN_CLIENTS: Final = (b"testclient", b"python-httpx", b"python-requests", b"python-urllib3", b"aiohttp")
+_PLAIN_CLIENTS: Final = (b"testclient", b"python-httpx/", b"python-requests/", b"python-urllib3/", b"aiohttp/")
 
 
 async def respond(ctx: Context) -> None:
@@ -89,19 +90,19 @@ def _warn_if_dropped(ctx: Context) -> None:
         or scope.get("scheme") not in ("http", "ws")
     ):
         return
-    host = (ctx.header(b"host") or b"").decode("latin-1").rsplit(":", 1)[0].lower()
-    local = host in ("localhost", "127.0.0.1", "[::1]") or host.endswith(".localhost")
+    agent = ctx.header(b"user-agent") or b""
+    keeps = is_loopback(ctx.header(b"host") or b"") and (describe(agent) or ("", ""))[0] != "safari"
     if ctx.header(b"x-forwarded-proto") == b"https":
         message = (
             "X-Forwarded-Proto says https, but the server does not trust it, so scheme and client address are the "
             "proxy's. With uvicorn: --proxy-headers --forwarded-allow-ips=<address of the proxy>"
         )
-    elif (ctx.header(b"user-agent") or b"").startswith(_PLAIN_CLIENTS):
+    elif any(name in agent for name in _PLAIN_CLIENTS):
         message = (
             "a Secure session cookie was sent over http, and this client will not send it back. In tests use "
             'TestClient(app, base_url="https://testserver"), or policy=Policy.development()'
         )
-    elif not local:
+    elif not keeps:
         message = (
             "a Secure session cookie was sent over http, and browsers drop it. Serve https; behind a TLS proxy let it "
             "send X-Forwarded-Proto; for development on localhost use policy=Policy.development()"
