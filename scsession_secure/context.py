@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .crypto import Keyring
     from .limiter import Limiter
     from .policy import Policy
-    from .record import Record
+    from .record import Ended, Record
     from .session import Changes, Session
     from .stores import Store
     from .token import Token
@@ -137,7 +137,10 @@ class Context:
     record: Record | None = None  # the live record that it proves; persist replaces it as it changes
     rejected: bool = False  # a cookie of our name was forged or names nothing
     current: bool = True  # the presented verifier is the newest one, not its predecessor
+    copied: bool = False  # it is a copy that the policy only reports: it is not handed the newest one
     adopt: bool = False  # the presented generation is newer than the store's
+
+    ended: Ended | None = None  # how the session of the presented cookie ended, if only just now
 
     # any layer that takes the session away
     inert: Inert | None = None

@@ -29,7 +29,10 @@ __all__ = [
 
 
 class SessionError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. One that stands for a refusal is answered with it, if nobody handles it."""
+
+    #: The `Refuse` that it stands for, None if it is a mistake of the application.
+    refusal: object = None
 
 
 class ConfigurationError(SessionError):

@@ -8,8 +8,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from .carriers import finish
-from .context import Context, Refuse
-from .errors import SessionCommitted, StoreUnavailable
+from .context import STALE, UNAVAILABLE, Context, Refuse
+from .errors import SessionCommitted, SessionError, StaleSession, StoreUnavailable
 from .layers import Layer, announce
 from .live import LiveSession, run
 from .record import Row
@@ -106,15 +106,27 @@ class Exchange:
 
         await response(ctx.scope, self._receive, send)
 
+    async def answered(self, error: SessionError) -> bool:
+        """Answer an error that nobody handled with the refusal that it stands for, if the response has not started."""
+        refusal = error.refusal
+        if refusal is None and isinstance(error, StaleSession):
+            refusal = STALE
+        elif refusal is None and isinstance(error, StoreUnavailable):
+            refusal = UNAVAILABLE
+        if self._live.started or not isinstance(refusal, Refuse):
+            return False
+        await self.refuse(refusal)
+        return True
+
     async def _made(self, refusal: Refuse) -> Response:
         from starlette.requests import Request
 
         ctx = self._ctx
         custom = ctx.setup.policy.on_refuse
-        if custom is None:
+        made = None if custom is None else custom(Request(ctx.scope, self._receive), refusal)
+        response: Response | None = await made if inspect.isawaitable(made) else made
+        if response is None:
             return _plain(ctx, refusal)
-        made = custom(Request(ctx.scope, self._receive), refusal)
-        response: Response = await made if inspect.isawaitable(made) else made
         for name, value in refusal.headers.items():
             response.headers.setdefault(name, value)
         return response

@@ -13,7 +13,7 @@ from . import codec
 from .carriers import finish
 from .commit.records import in_step, parsed, patch_of
 from .commit.write import write
-from .context import STALE, STALE_SESSION, Context, Refuse
+from .context import STALE, STALE_SESSION, UNAVAILABLE, Context, Refuse
 from .crypto import Unopened
 from .errors import (
     NotSupported,
@@ -27,7 +27,7 @@ from .layers import COMMIT, Layer, announce
 from .layers.timeouts import expired
 from .loading import load_into, opened
 from .record import DATA, Conflict, Patch, Record, Row
-from .session import Session
+from .session import Changes, Session
 
 __all__ = ["LiveSession", "run"]
 
@@ -74,11 +74,10 @@ class LiveSession:
         finally:
             await announce(ctx)
         if refusal is not None:
-            if refusal is STALE:
-                raise StaleSession("the session has ended or was replaced: nothing was saved")
-            if refusal.status == 503:
-                raise StoreUnavailable("the session store is not available: nothing was saved")
-            raise SessionError(f"the session was not saved: {refusal.detail}")
+            kind = {STALE.code: StaleSession, UNAVAILABLE.code: StoreUnavailable}.get(refusal.code, SessionError)
+            error = kind(f"nothing was saved: {refusal.detail}")
+            error.refusal = refusal
+            raise error
 
     async def reload(self) -> None:
         ctx = self.ctx
@@ -105,28 +104,37 @@ class LiveSession:
     async def _keep_edit(self, record: Record, editing: Session) -> None:
         ctx = self.ctx
         ctx.now = ctx.setup.policy.clock()
-        if editing.ending is not None:
-            ended = await ctx.store.end(record.id, editing.ending, operation="edit")
-            if isinstance(ended, Row):
-                ctx.announce("session_destroyed", reason=editing.ending, session_id=record.id, owner=ended.owner)
-            await announce(ctx)
-            ctx.session.empty()
-            ctx.record = None
-            return
         changes = editing.changes()
-        if editing.rotation_requested or editing.login_requested or changes.privileged:
+        anew = editing.ending is not None and changes.writes
+        if anew or editing.rotation_requested or editing.login_requested or changes.privileged:
             raise SessionCommitted(
-                "a login, a new ID or a change of privilege needs a new cookie, and the response has started"
+                "a login, a new session, a new ID or a change of privilege needs a new cookie, and edit() sends none"
             )
-        outer, ctx.session, ctx.record = ctx.session, editing, record
+        if editing.ending is not None:
+            await self._end_edited(record, editing.ending)
+            return
+        if not changes and not editing.until_set:
+            return
+        outer, ctx.session = ctx.session, editing
         try:
-            if (changes or editing.until_set) and await write(ctx, record, changes) is not None:
+            if await write(ctx, record, changes) is not None:
                 raise StaleSession("the session has ended: nothing was saved")
         finally:
             ctx.session = outer
             await announce(ctx)
         if self.started and ctx.record is not None:
             load_into(ctx, ctx.record)  # the application sees what was saved; its own late changes could not be
+        elif ctx.record is not None:
+            outer.refreshed(ctx.record, editing, changes)
+
+    async def _end_edited(self, record: Record, reason: str) -> None:
+        ctx = self.ctx
+        if isinstance(await ctx.store.end(record.id, reason, operation="edit"), Row):
+            ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+        await announce(ctx)
+        ctx.session.empty()
+        ctx.record = None
+        ctx.forget_cookie = True
 
     async def transact(self, change: Callable[[dict[str, Any]], T]) -> T:
         ctx = self.ctx
@@ -152,7 +160,11 @@ class LiveSession:
         session = self.ctx.session
         if self.started:
             raise StaleSession("there is no stored session: write to it before the response starts")
-        result = _apply(change, session)
+        scratch = Session(self.ctx.setup.policy)
+        scratch.update(session)
+        result = _apply(change, scratch)
+        _refuse_privileges(scratch.changes())
+        session.update(scratch)
         await self.save()
         return result
 
@@ -163,10 +175,7 @@ class LiveSession:
         load_into(ctx, record, working)
         result = _apply(change, working)
         changes = working.changes()
-        if changes.privileged:
-            raise SessionError(
-                "transact() cannot change who is logged in or their privileges: assign these to the session"
-            )
+        _refuse_privileges(changes)
         if changes:
             patch = replace(patch_of(ctx, record, changes), if_version=record.row.version)
             outcome = await ctx.store.update(record.id, patch)
@@ -251,3 +260,8 @@ def _apply(change: Callable[[dict[str, Any]], T], session: Session) -> T:
         del session[key]
     session.update(data)
     return result
+
+
+def _refuse_privileges(changes: Changes) -> None:
+    if changes.privileged:
+        raise SessionError("transact() cannot change who is logged in or their privileges: assign these to the session")

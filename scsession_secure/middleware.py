@@ -12,13 +12,14 @@ from .carriers import ByReference, ByValue, Carrier, within
 from .context import CLOCK_SKEW, Context, Setup
 from .cookies import CookieWriter
 from .crypto import Keyring
-from .errors import ConfigurationError, SessionExcluded, StoreUnavailable
+from .errors import ConfigurationError, SessionError, SessionExcluded, StoreUnavailable
 from .events import Event, deliver, has_receivers
 from .exchange import Exchange
 from .layers import INWARD, OUTWARD, Layer
 from .limiter import Limiter
 from .live import LiveSession, run
 from .policy import Policy, PolicyOverrides, matches_prefix
+from .record import BIRTH
 from .session import Session
 from .stores import Store, Sweeper, open_store
 from .stores.ended import open_ended_list
@@ -82,9 +83,9 @@ class SCsessionMiddleware:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        if self._error is not None:
-            raise self._error
-        _needs_asyncio()
+        error = self._error or _wrong_loop()
+        if error is not None:
+            raise error
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -119,6 +120,10 @@ class SCsessionMiddleware:
                 await exchange.refuse(refusal)
             else:
                 await self.app(scope, receive, exchange.send)
+        except SessionError as error:
+            await exchange.failed()
+            if not await exchange.answered(error):
+                raise
         except BaseException:
             await exchange.failed()
             raise
@@ -145,11 +150,12 @@ class SCsessionMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, sweep, close. A wrong configuration stops the server here, with a sentence instead of a traceback."""
-        if self._error is not None:
+        error = self._error or _wrong_loop()
+        if error is not None:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.failed", "message": f"SCsessionMiddleware: {self._error}"})
-            return
+                await send({"type": "lifespan.startup.failed", "message": f"SCsessionMiddleware: {error}"})
+            raise error  # as Starlette's own lifespan does: its TestClient waits for that
 
         async def watched(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -222,6 +228,7 @@ class SCsessionMiddleware:
                             reason=gone.reason,
                         )
                         for gone in swept
+                        if BIRTH in gone.row.fields  # a name that was claimed, not a session
                     ],
                 )
             if len(swept) < SWEEP_BATCH:
@@ -273,12 +280,13 @@ def _by_value(url: str, policy: Policy, keyring: Keyring, cookies: CookieWriter)
     return carrier, replace(policy, max_bytes=min(policy.max_bytes, _COOKIE_STORE_BYTES))
 
 
-def _needs_asyncio() -> None:
+def _wrong_loop() -> ConfigurationError | None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        raise ConfigurationError(
+        return ConfigurationError(
             "SC072",
             "SCsessionMiddleware runs on asyncio, and this event loop is another.",
             "Serve with uvicorn or hypercorn on asyncio.",
-        ) from None
+        )
+    return None

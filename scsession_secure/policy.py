@@ -14,7 +14,7 @@ from .settings import seconds
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
-    from starlette.requests import HTTPConnection
+    from starlette.requests import Request
     from starlette.responses import Response
 
     from .context import Refuse
@@ -27,7 +27,8 @@ SameSite = Literal["lax", "strict", "none"]
 OnFingerprint = Literal["off", "report", "suspend", "end"]
 OnReuse = Literal["end", "refuse", "report"]
 OnStoreError = Literal["refuse", "anonymous"]
-OnRefuse = Callable[["HTTPConnection", "Refuse"], "Response | Awaitable[Response]"]
+#: Gives the response to a refused request; None for the plain one.
+OnRefuse = Callable[["Request", "Refuse"], "Response | Awaitable[Response | None] | None"]
 #: One limit or several: "1200/minute", "5/second; 100/hour", ("5/second", "100/hour"). None switches it off.
 Limits = str | Sequence[str] | None
 

@@ -126,6 +126,7 @@ class Birth(msgspec.Struct, array_like=True, frozen=True):
     lineage           names the chain of records over all rotations: rate limits are counted on it
     fingerprint       keyed hash of the client, with what kind of client it was; None if not taken
     belongs_to        whose data this is: the owner, or the last one after a logout that kept the data
+    by_login          whether a login made this record, and not another rotation of it
     """
 
     created_at: float
@@ -134,6 +135,7 @@ class Birth(msgspec.Struct, array_like=True, frozen=True):
     lineage: str
     fingerprint: bytes | None = None
     belongs_to: str | None = None
+    by_login: bool = False
 
 
 class Possession(msgspec.Struct, array_like=True, frozen=True):
@@ -145,6 +147,8 @@ class Possession(msgspec.Struct, array_like=True, frozen=True):
     renewed_at     when this generation was made
     previous_hash  SHA-256 of the verifier before it
     confirmed_at   when this generation was first presented, None until then
+    older_hash     SHA-256 of the verifier before the previous one, if that one's first use was also its renewal
+    older_until    until when the older one is still good: the grace that it was promised
     """
 
     generation: int
@@ -153,6 +157,8 @@ class Possession(msgspec.Struct, array_like=True, frozen=True):
     renewed_at: float
     previous_hash: bytes | None = None
     confirmed_at: float | None = None
+    older_hash: bytes | None = None
+    older_until: float = 0.0
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -385,6 +385,20 @@ class Session(Tracked):
         self._flashes.saved()
         self._forget_intent()
 
+    def refreshed(self, record: Record, edited: Session, changes: Changes) -> None:
+        """An edit of the same session was saved: take its changes over, beside this request's own that were not."""
+        for key in changes.put:
+            dict.__setitem__(self, key, dict.__getitem__(edited, key))
+        for key in changes.drop:
+            dict.pop(self, key, None)
+        self._record = record
+        self._snapshot = self.snapshot_with(changes)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """The rest was a session's that is over."""
+        for key in [key for key in dict.keys(self) if key not in keys]:
+            dict.__delitem__(self, key)
+
     def forget_key(self, key: str) -> None:
         """The store has no such key any more, and this request does not put it back."""
         dict.pop(self, key, None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ..context import Context
+from ..context import CLOCK_SKEW, Context
 from ..crypto import new_id
 from ..errors import StoreUnavailable
 from ..record import Ended, Record, Row
@@ -14,18 +12,14 @@ from .records import parsed
 __all__ = ["end", "forget_cookie"]
 
 
-async def end(ctx: Context, record: Record, token: Token, reason: str) -> None:
-    """End the session. If the store does not confirm it, this worker remembers, the browser forgets its cookie, and
-    StoreUnavailable is raised."""
+async def end(ctx: Context, record: Record, token: Token, reason: str) -> bool:
+    """End the session: whether this request did it. If the store does not confirm it, this worker remembers, the
+    browser forgets its cookie, and StoreUnavailable is raised."""
     try:
         result = await ctx.store.end(record.id, reason, operation=f"{reason} {new_id()}")
-        if isinstance(result, Ended) and result.reason == "replaced":
-            # A rotation was faster. If its session is not made yet, its name is taken, so that it cannot be.
-            follower = ctx.setup.carrier.reader.next_record(token)
-            if await ctx.store.create(follower.id, replace(record.row, expires_at=ctx.now)):
-                await ctx.store.end(follower.id, reason, operation=f"{reason} {new_id()}")
-            else:
-                await end_successor(ctx, token, reason)
+        replaced = isinstance(result, Ended) and result.reason == "replaced"
+        # A rotation was faster. If its session is not made yet, its name is taken, so that it cannot be.
+        done = not replaced or await claim(ctx, token, reason) or await end_successor(ctx, token, reason)
     except StoreUnavailable:
         ctx.setup.unconfirmed[record.id] = reason
         ctx.delete_cookie = True
@@ -33,8 +27,19 @@ async def end(ctx: Context, record: Record, token: Token, reason: str) -> None:
     if isinstance(result, Row):
         ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
     ctx.record = None
-    ctx.logged_out = reason == "logout"
-    ctx.forget_cookie = True
+    ctx.logged_out = done and reason == "logout"
+    ctx.forget_cookie = done
+    return done and (replaced or isinstance(result, Row))
+
+
+async def claim(ctx: Context, token: Token, reason: str) -> bool:
+    """Take the name of the session that would follow this cookie, so that none does. False if it is taken, or was taken
+    back by a login before the last step: what the caller does next comes before or after that login, not in between.
+    Raises StoreUnavailable."""
+    follower = ctx.setup.carrier.reader.next_record(token)
+    if not await ctx.store.create(follower.id, Row(1, ctx.now + CLOCK_SKEW, None, {})):
+        return False
+    return isinstance(await ctx.store.end(follower.id, reason, operation="claim"), Row)
 
 
 async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
@@ -42,7 +47,7 @@ async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
     made it, which stands on its own. Raises StoreUnavailable."""
     follower = ctx.setup.carrier.reader.next_record(token)
     heir = parsed(follower.id, await ctx.store.get(follower.id))
-    if heir is None or heir.birth.authenticated_at == heir.possession.renewed_at:
+    if heir is None or heir.birth.by_login:
         return False
     ended = await ctx.store.end(heir.id, reason, operation=f"{reason} {new_id()}")
     if isinstance(ended, Row):
@@ -52,15 +57,9 @@ async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
 
 async def forget_cookie(ctx: Context, token: Token, *, just_ended: bool) -> None:
     """Delete the cookie of a dead session, unless its browser may have a newer one by now: what follows a cookie is
-    named after it, so the store can be asked. No store knows what a browser holds whose cookie is the record itself:
-    that one is deleted only by the request that ended it."""
-    if not just_ended:
-        if ctx.setup.carrier.reissues:
-            return
-        try:
-            if await ctx.store.get(ctx.setup.carrier.reader.next_record(token).id) is not None:
-                return
-        except StoreUnavailable:
-            ctx.store_failed("forget")
-            return
-    ctx.delete_cookie = True
+    named after it, and whoever deletes it takes that name, so that one response does. No store knows what a browser
+    holds whose cookie is the record itself: that one is deleted only by the request that ended it."""
+    try:
+        ctx.delete_cookie = just_ended or (not ctx.setup.carrier.reissues and await claim(ctx, token, "forgotten"))
+    except StoreUnavailable:
+        ctx.store_failed("forget")

@@ -29,7 +29,18 @@ from ..record import (
 from ..session import Changes
 from ..token import Token
 
-__all__ = ["Content", "born", "create", "deadline", "fresh_token", "in_step", "is_activity", "parsed", "patch_of"]
+__all__ = [
+    "Content",
+    "born",
+    "create",
+    "deadline",
+    "fresh_token",
+    "in_step",
+    "is_activity",
+    "operation_of",
+    "parsed",
+    "patch_of",
+]
 
 
 @dataclass(slots=True)
@@ -57,7 +68,13 @@ def born(ctx: Context, lineage: str) -> Birth:
         lineage=lineage,
         fingerprint=fingerprint_of(ctx),
         belongs_to=owner,
+        by_login=owner is not None,
     )
+
+
+def operation_of(successor: Token) -> str:
+    """Names a rotation in the store: whoever wants the same successor is its twin."""
+    return b64(successor.verifier_hash)
 
 
 async def create(ctx: Context, token: Token, content: Content) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from ..context import Context
+from ..context import CLOCK_SKEW, Context
 from ..errors import StoreUnavailable
 from ..record import TOKEN, Conflict, Ended, Patch, Possession, Record, pack
 from ..token import Token
@@ -20,6 +20,8 @@ __all__ = ["renew"]
 
 async def renew(ctx: Context, record: Record, token: Token) -> None:
     held = record.possession
+    if ctx.copied:
+        return
     try:
         if ctx.adopt:
             await _adopt(ctx, record, token)
@@ -48,6 +50,9 @@ async def _renew(ctx: Context, record: Record, token: Token) -> None:
     renewed = Possession(
         successor.generation, successor.verifier_hash, successor.key_id, ctx.now, previous_hash=held.verifier_hash
     )
+    if held.generation and held.confirmed_at is None:  # its first use: only now the grace of the one before begins
+        until = ctx.now + ctx.setup.policy.grace + CLOCK_SKEW
+        renewed = structs.replace(renewed, older_hash=held.previous_hash, older_until=until)
     result = await _swap(ctx, record, renewed)
     if isinstance(result, int):
         ctx.issue = successor

@@ -10,13 +10,13 @@ from typing import Final
 
 from .. import codec
 from ..context import STALE, Context, Refuse, Rotation
-from ..crypto import Unopened, b64
+from ..crypto import Unopened
 from ..errors import StoreUnavailable
 from ..loading import opened
 from ..record import DATA, FLASH, Birth, Conflict, Ended, Record, Row
 from ..session import Changes
 from ..token import Token
-from .records import Content, born, create, parsed, patch_of
+from .records import Content, born, create, operation_of, parsed, patch_of
 from .start import start, take_over
 
 __all__ = ["rotate"]
@@ -29,7 +29,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
     """STALE if another rotation or an end was faster, unless this is a login, which stands on its own. Raises
     StoreUnavailable."""
     successor = ctx.setup.carrier.reader.next_record(token, rotation.purpose)
-    operation = b64(successor.verifier_hash)
+    operation = operation_of(successor)
     reason = "logout" if rotation.reason == "logout" else "replaced"
     for _ in range(_ATTEMPTS):
         try:
@@ -54,7 +54,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
     elif rotation.reason != "login" or (isinstance(result, Ended) and result.reason == "replaced"):
         return STALE
     else:
-        return await start(ctx, changes)
+        return await start(ctx, _alone(ctx, changes))
     content = _content(ctx, old, rotation, changes, (values, flashes))
     if await _create(ctx, successor, content):
         facts = {
@@ -68,9 +68,9 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
         return None
     if await _merge(ctx, successor, content, changes):
         return None
-    if rotation.reason != "login" or isinstance(await ctx.store.get(successor.id), Row):
+    if rotation.reason != "login" or parsed(successor.id, await ctx.store.get(successor.id)):
         return STALE
-    return await start(ctx, changes)  # the session that was to follow was ended before it was made
+    return await start(ctx, _alone(ctx, changes))  # the session that was to follow was ended before it was made
 
 
 def _content(
@@ -107,7 +107,16 @@ def _birth(ctx: Context, old: Record, rotation: Rotation) -> Birth:
         before.lineage,
         now.fingerprint if login else before.fingerprint,
         before.belongs_to,
+        login,
     )
+
+
+def _alone(ctx: Context, changes: Changes) -> Changes:
+    """What is left for a login whose session was ended under it: who it is, and what this request wrote."""
+    key, policy = ctx.setup.policy.owner_key, ctx.setup.policy
+    put = {key: codec.encode(key, dict.__getitem__(ctx.session, key), policy.max_bytes), **changes.put}
+    ctx.session.keep_only(put)
+    return Changes(put=put, flash_put=changes.flash_put)
 
 
 def _privileges(ctx: Context) -> dict[str, bytes]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from ..context import JUST_ENDED, STALE, Context, Refuse
 from ..errors import StoreUnavailable
 from ..loading import load_into
-from ..record import Record
+from ..record import BIRTH, Record, Row
 from ..session import Changes
 from ..token import Token
-from .records import Content, born, create, fresh_token, parsed, patch_of
+from .records import Content, born, create, fresh_token, operation_of, parsed, patch_of
 
 __all__ = ["start", "take_over"]
 
@@ -18,16 +18,26 @@ __all__ = ["start", "take_over"]
 async def start(ctx: Context, changes: Changes) -> Refuse | None:
     """Store a new session and give its cookie.
 
-    After a dead cookie it is named after that: so a slow response to the same cookie can see that a newer one exists,
-    and one cookie is followed by one session: two logins by one owner are one, and of others the second is STALE. Raises
-    StoreUnavailable.
+    After a dead cookie it is named after that, so that one cookie is followed by one session: two logins by one owner
+    are one, of two different ones the second is STALE, and a slow response to the same cookie can see that a newer one
+    exists. Raises StoreUnavailable.
     """
     owner = ctx.session.owner
     if ctx.token is not None:
         follower = ctx.setup.carrier.reader.next_record(ctx.token, f"login {owner}")
+        ended = ctx.ended
+        if (
+            ended is not None
+            and ended.reason == "replaced"
+            and (not owner or ended.operation != operation_of(follower))
+        ):
+            return STALE  # by a rotation of another purpose, whose session this one must not displace
         if await _begin(ctx, follower if owner is not None else fresh_token(ctx, follower.id), changes):
             return None
-        heir = parsed(follower.id, await ctx.store.get(follower.id))
+        found = await ctx.store.get(follower.id)
+        if isinstance(found, Row) and BIRTH not in found.fields:  # claimed, to delete the cookie: not any more
+            await ctx.store.end(follower.id, "forgotten", operation="take back")
+        heir = parsed(follower.id, found)
         if heir is not None and _just_made(ctx, heir):
             twin = owner is not None and heir.possession.verifier_hash == follower.verifier_hash
             return None if twin and await _join(ctx, follower, heir, changes) else STALE

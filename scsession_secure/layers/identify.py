@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from math import inf
 from typing import Any
 
 from .. import codec
@@ -22,7 +23,7 @@ from ..cookies import candidates
 from ..crypto import Unopened
 from ..errors import StoreUnavailable
 from ..loading import load_into
-from ..record import Ended, Record, Row, Unreadable
+from ..record import Ended, Possession, Record, Row, Unreadable
 from ..token import Token
 
 __all__ = ["identify"]
@@ -114,8 +115,10 @@ def _ended(ctx: Context, token: Token, ended: Ended) -> Discard:
     ctx.announce("session_rejected", reason="ended", session_id=token.id)
     if abs(ctx.now - ended.at) < JUST_ENDED:
         # The browser may be about to get a newer cookie: this response must not touch it.
+        ctx.ended = ended
         return ctx.lose(f"ended just now ({ended.reason})", STALE_SESSION, keep_token=True)
-    ctx.forget_cookie = True
+    # Whoever logged out got the deletion with that answer, and a replaced cookie has been overwritten.
+    ctx.forget_cookie = ended.reason not in ("logout", "invalidated", "replaced")
     return Discard(f"ended ({ended.reason})")
 
 
@@ -131,13 +134,24 @@ async def _possession(ctx: Context, token: Token, record: Record) -> Record | Di
             return record
         ctx.announce("session_rejected", reason="verifier", session_id=record.id)
         return ctx.lose("wrong verifier")
-    age = ctx.now - (held.renewed_at if held.confirmed_at is None else held.confirmed_at)
-    in_time = held.confirmed_at is None or age <= ctx.setup.policy.grace + CLOCK_SKEW
-    is_previous = token.generation == held.generation - 1 and held.previous_hash is not None
-    if in_time and is_previous and hmac.compare_digest(token.verifier_hash, held.previous_hash or b""):
+    if _in_grace(ctx, token, held):
         ctx.current = False
         return record
+    age = ctx.now - (held.renewed_at if held.confirmed_at is None else held.confirmed_at)
     return await _reused(ctx, token, record, age)
+
+
+def _in_grace(ctx: Context, token: Token, held: Possession) -> bool:
+    """A predecessor is good until its successor was used, and for a while after."""
+    behind = held.generation - token.generation
+    if behind == 1:
+        end = inf if held.confirmed_at is None else held.confirmed_at + ctx.setup.policy.grace + CLOCK_SKEW
+        expected = held.previous_hash
+    elif behind == 2:
+        end, expected = held.older_until, held.older_hash
+    else:
+        return False
+    return ctx.now <= end and expected is not None and hmac.compare_digest(token.verifier_hash, expected)
 
 
 async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Record | Discard:
@@ -147,7 +161,7 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
     facts: dict[str, Any] = {"session_id": record.id, "owner": record.row.owner}
     ctx.announce("session_theft_detected", reason=reaction, generation=token.generation, age=age, **facts)
     if reaction == "report":
-        ctx.current = False
+        ctx.current, ctx.copied = False, True
         return record
     if reaction == "end":
         ctx.session.ended("theft")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..commit.end import end, end_successor, forget_cookie
+from ..commit.end import claim, end, end_successor, forget_cookie
 from ..commit.renew import renew
 from ..commit.rotate import rotate
 from ..commit.start import start
@@ -32,8 +32,7 @@ async def _persist(ctx: Context) -> Refuse | None:
     presented, ending = ctx.token, ctx.session.ending
     ended = False
     if ending is not None and ctx.record is not None and ctx.token is not None:
-        await end(ctx, ctx.record, ctx.token, ending)
-        ended = True
+        ended = await end(ctx, ctx.record, ctx.token, ending)
     refusal = None
     if ctx.record is None or ctx.token is None:
         if changes.writes:
@@ -80,8 +79,8 @@ async def _inert(ctx: Context, inert: Inert, changes: Changes) -> Refuse | None:
 async def _end_others(ctx: Context, reason: str) -> None:
     """A logout with a cookie that was just replaced, or with those of two sessions, means what lives of them."""
     ended = await _end_superseded(ctx, None, reason)
-    if ctx.token is not None:
-        ended = await end_successor(ctx, ctx.token, reason) or ended
+    if ctx.token is not None and ctx.ended is not None and ctx.ended.reason == "replaced":
+        ended = await claim(ctx, ctx.token, reason) or await end_successor(ctx, ctx.token, reason) or ended
     if ended:
         ctx.delete_cookie = True
         ctx.logged_out = reason == "logout"

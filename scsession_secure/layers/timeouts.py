@@ -36,6 +36,7 @@ async def timeouts(ctx: Context) -> Discard | None:
     if isinstance(result, Conflict):  # another request was active while we looked
         return await _again(ctx, record.id, result.row)
     if isinstance(result, Ended):
+        ctx.ended = result
         return ctx.lose(f"ended just now ({result.reason})", STALE_SESSION, keep_token=True)
     if isinstance(result, Row):
         ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
