@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 
 import msgspec
 
+from .context import CLOCK_SKEW
 from .crypto import Keyring, Sealer, Unopened, b64, unb64
 from .errors import StoreUnavailable
-from .record import Conflict, Ended, Patch, Row
+from .record import Conflict, Ended, Patch, Record, Row, Unreadable
 from .stores import Clock, Store
 from .stores.ended import EndedList
 from .token import Token, TokenReader
@@ -217,8 +219,11 @@ class _CookieStore:
         self, id: str, reason: str, *, if_version: int | None = None, operation: str
     ) -> Row | Conflict | Ended | None:
         row = self.rows.get(id)
-        # A copy of this cookie may live until its absolute end, whatever this copy says: that is how long it is listed.
+        # A copy may live until the absolute end, as it was set or as it is now: that is how long the end is listed.
         until = self._clock() + self._longest
+        with suppress(Unreadable):  # a name that is only claimed has no facts
+            if row is not None:
+                until = max(until, Record.parse(id, row).birth.absolute_end + CLOCK_SKEW)
         earlier = await self._call(self._ended.add(id, reason, until=until, operation=operation))
         return row if earlier is None else earlier
 

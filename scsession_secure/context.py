@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import Task
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .events import Event, has_receivers
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .record import Ended, Record
     from .session import Changes, Session
+    from .sockets import OpenSocket
     from .stores import Store
     from .token import Token
 
@@ -36,6 +37,7 @@ __all__ = [
     "Refuse",
     "Rotation",
     "Setup",
+    "Unconfirmed",
 ]
 
 #: Seconds by which the clocks of two workers may differ.
@@ -106,6 +108,13 @@ class Rotation:
     purpose: str
 
 
+class Unconfirmed(NamedTuple):
+    """An ending that the store did not confirm: the same operation id finds out whether it happened all the same."""
+
+    reason: str
+    operation: str
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What all requests share."""
@@ -115,10 +124,16 @@ class Setup:
     carrier: Carrier
     cookies: CookieWriter
     limiter: Limiter
-    #: Endings that the store has not confirmed: id to reason. They count as ended here, and are tried again.
-    unconfirmed: dict[str, str] = field(default_factory=dict)
+    #: Endings that the store has not confirmed, by id. They count as ended here, and are tried again.
+    unconfirmed: dict[str, Unconfirmed] = field(default_factory=dict)
+    #: Open WebSockets by the id of their session.
+    sockets: dict[str, set[OpenSocket]] = field(default_factory=dict)
     #: Warnings that were given once.
     warned: set[str] = field(default_factory=set)
+
+    def end_sockets(self, id: str) -> None:
+        for socket in list(self.sockets.get(id, ())):
+            socket.end()
 
 
 @dataclass(slots=True)
@@ -178,6 +193,7 @@ class Context:
         """Go on without the session. `keep_token` only where the record is dead: what follows a rotation is named after
         the presented token, and nobody but its rightful holder may take that name."""
         self.record = None
+        self.session._empty()
         if not keep_token:
             self.token = None
         if inert is not None:
@@ -201,6 +217,11 @@ class Context:
                 **facts,
             )
         )
+
+    def destroyed(self, id: str, owner: str | None, reason: str) -> None:
+        """A session has ended, by this request."""
+        self.setup.end_sockets(id)
+        self.announce("session_destroyed", session_id=id, owner=owner, reason=reason)
 
     def store_failed(self, doing: str) -> None:
         self.verdicts.append(f"store failed: {doing}")

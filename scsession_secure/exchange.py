@@ -8,11 +8,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from .carriers import finish
-from .context import STALE, UNAVAILABLE, Context, Refuse
+from .context import STALE, UNAVAILABLE, Context, Refuse, Unconfirmed
+from .crypto import new_id
 from .errors import SessionCommitted, SessionError, StaleSession, StoreUnavailable
+from .headers import Header, no_store, vary
 from .layers import Layer, announce
 from .live import LiveSession, run
 from .record import Row
+from .sockets import OpenSocket
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -36,6 +39,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._outward = outward
+        self._socket: OpenSocket | None = None
         self._replaced = False
         self._broken = False
 
@@ -48,8 +52,14 @@ class Exchange:
         elif not self._live.started and message["type"] == "websocket.close":
             await self.failed()  # denied before it was accepted: no header, so no cookie and nothing saved
             await self._send(message)
+        elif self._socket is not None:
+            await self._socket.send(message)
         else:
             await self._send(message)
+
+    async def receive(self) -> Message:
+        """The application's `receive`."""
+        return await (self._receive() if self._socket is None else self._socket.receive())
 
     async def _start(self, message: Message) -> None:
         ctx = self._ctx
@@ -64,6 +74,8 @@ class Exchange:
                 return
         self._close()
         await self._send(ctx.start)
+        if message["type"] == "websocket.accept" and ctx.record is not None and ctx.token is not None:
+            self._socket = OpenSocket(ctx, ctx.record, ctx.token, self._receive, self._send)
 
     async def _commit(self) -> Refuse | None:
         ctx = self._ctx
@@ -80,7 +92,7 @@ class Exchange:
 
     def _close(self) -> None:
         self._live.started = True
-        self._ctx.session.freeze(SessionCommitted)
+        self._ctx.session._freeze(SessionCommitted)
 
     async def refuse(self, refusal: Refuse) -> None:
         """Answer instead of the application."""
@@ -94,17 +106,20 @@ class Exchange:
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [
-                    h for h in message.get("headers", ()) if h[0].lower() not in (b"set-cookie", b"cache-control")
-                ]
-                headers.append((b"cache-control", b"no-store"))
-                headers.append((b"vary", b"Accept, Cookie, Origin, Sec-Fetch-Site"))
-                if ctx.delete_cookie:  # a logout that the store has not confirmed
-                    headers.append((b"set-cookie", ctx.setup.cookies.deleting().encode("latin-1")))
-                message = {**message, "headers": headers}
+                message = {**message, "headers": self._refusal_headers(list(message.get("headers", ())))}
             await self._send(message)
 
         await response(ctx.scope, self._receive, send)
+
+    def _refusal_headers(self, headers: list[Header]) -> list[Header]:
+        """Nobody keeps a refusal, and no cookie of ours is in it, except one that deletes: a logout that the store has
+        not confirmed."""
+        cookies = self._ctx.setup.cookies
+        ours = cookies.name.encode("ascii") + b"="
+        headers = [h for h in headers if not (h[0].lower() == b"set-cookie" and h[1].startswith(ours))]
+        if self._ctx.delete_cookie:
+            headers.append((b"set-cookie", cookies.deleting().encode("latin-1")))
+        return vary(no_store(headers), "Accept", "Cookie", "Origin", "Sec-Fetch-Site")
 
     async def answered(self, error: SessionError) -> bool:
         """Answer an error that nobody handled with the refusal that it stands for, if the response has not started."""
@@ -134,22 +149,25 @@ class Exchange:
     async def failed(self) -> None:
         """An exception escapes: nothing is saved and no ID changes, but an end holds."""
         ctx = self._ctx
-        if self._live.started or ctx.session.ending is None or ctx.record is None:
+        if self._live.started or ctx.session._ending is None or ctx.record is None:
             return
-        record, reason = ctx.record, ctx.session.ending
+        record, reason = ctx.record, ctx.session._ending
         ctx.record = None
+        operation = f"{reason} {new_id()}"
         try:
-            ended = await ctx.store.end(record.id, reason, operation="failed request")
+            ended = await ctx.store.end(record.id, reason, operation=operation)
         except StoreUnavailable:
             ctx.store_failed("end")
-            ctx.setup.unconfirmed[record.id] = reason
+            ctx.setup.unconfirmed[record.id] = Unconfirmed(reason, operation)
             return
         if isinstance(ended, Row):
-            ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+            ctx.destroyed(record.id, record.row.owner, reason)
 
     async def finished(self) -> None:
         """The application has returned: report what came too late, wait for the receivers, say what was decided."""
         ctx = self._ctx
+        if self._socket is not None:
+            self._socket.finish()
         if self._live.started and not self._replaced and not self._broken and ctx.record is not None:
             self._report_late()
         await announce(ctx)
@@ -166,7 +184,7 @@ class Exchange:
 
     def _report_late(self) -> None:
         ctx = self._ctx
-        late = ctx.session.late_changes() if ctx.session.accessed else ()
+        late = ctx.session._late_changes() if ctx.session.accessed else ()
         if late:
             logger.error(
                 "session %s: %s changed after the response had started, and the change is lost: use "
@@ -181,6 +199,6 @@ def _plain(ctx: Context, refusal: Refuse) -> Response:
     from starlette.responses import JSONResponse, PlainTextResponse
 
     accept = ctx.header(b"accept") or b""
-    if b"text/" in accept:
+    if b"text/" in accept and b"json" not in accept:
         return PlainTextResponse(refusal.detail + "\n", refusal.status, dict(refusal.headers))
     return JSONResponse({"error": refusal.code, "detail": refusal.detail}, refusal.status, dict(refusal.headers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -39,7 +40,7 @@ _LONGEST_PAUSE: Final = 0.05
 
 
 async def run(ctx: Context, layers: tuple[Layer, ...]) -> Refuse | None:
-    """Run layers until one refuses. Discard only says why; the layer has taken the session away itself."""
+    """Run layers until one refuses. One that discards takes the session away from those that follow."""
     for layer in layers:
         verdict = await layer(ctx)
         if verdict is not None:
@@ -48,6 +49,8 @@ async def run(ctx: Context, layers: tuple[Layer, ...]) -> Refuse | None:
                 ctx.verdicts.append(f"{name}: refused, {verdict.code}")
                 return verdict
             ctx.verdicts.append(f"{name}: {verdict.reason}")
+            if ctx.record is not None:
+                ctx.lose(verdict.reason)
     return None
 
 
@@ -61,7 +64,7 @@ class LiveSession:
 
     async def save(self) -> None:
         if self.started:
-            if self.ctx.session.changes():
+            if self.ctx.session._changes():
                 raise SessionCommitted("the response has started: use `async with session.edit()`")
             return
         await self._done(self._save())
@@ -82,7 +85,7 @@ class LiveSession:
     async def reload(self) -> None:
         ctx = self.ctx
         if ctx.record is None:
-            ctx.session.empty()
+            ctx.session._empty()
             return
         record = await self._done(self._fetch(ctx.record.id))
         ctx.record = record
@@ -104,16 +107,16 @@ class LiveSession:
     async def _keep_edit(self, record: Record, editing: Session) -> None:
         ctx = self.ctx
         ctx.now = ctx.setup.policy.clock()
-        changes = editing.changes()
-        anew = editing.ending is not None and changes.writes
-        if anew or editing.rotation_requested or editing.login_requested or changes.privileged:
+        changes = editing._changes()
+        anew = editing._ending is not None and changes.writes
+        if anew or editing._rotation_requested or editing._login_requested or changes.privileged:
             raise SessionCommitted(
                 "a login, a new session, a new ID or a change of privilege needs a new cookie, and edit() sends none"
             )
-        if editing.ending is not None:
-            await self._end_edited(record, editing.ending)
+        if editing._ending is not None:
+            await self._end_edited(record, editing._ending)
             return
-        if not changes and not editing.until_set:
+        if not changes and not editing._until_set:
             return
         outer, ctx.session = ctx.session, editing
         try:
@@ -125,14 +128,14 @@ class LiveSession:
         if self.started and ctx.record is not None:
             load_into(ctx, ctx.record)  # the application sees what was saved; its own late changes could not be
         elif ctx.record is not None:
-            outer.refreshed(ctx.record, editing, changes)
+            outer._refreshed(ctx.record, editing, changes)
 
     async def _end_edited(self, record: Record, reason: str) -> None:
         ctx = self.ctx
         if isinstance(await ctx.store.end(record.id, reason, operation="edit"), Row):
-            ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+            ctx.destroyed(record.id, record.row.owner, reason)
         await announce(ctx)
-        ctx.session.empty()
+        ctx.session._empty()
         ctx.record = None
         ctx.forget_cookie = True
 
@@ -163,7 +166,7 @@ class LiveSession:
         scratch = Session(self.ctx.setup.policy)
         scratch.update(session)
         result = _apply(change, scratch)
-        _refuse_privileges(scratch.changes())
+        _refuse_privileges(scratch._changes())
         session.update(scratch)
         await self.save()
         return result
@@ -174,7 +177,7 @@ class LiveSession:
         working = Session(ctx.setup.policy)
         load_into(ctx, record, working)
         result = _apply(change, working)
-        changes = working.changes()
+        changes = working._changes()
         _refuse_privileges(changes)
         if changes:
             patch = replace(patch_of(ctx, record, changes), if_version=record.row.version)
@@ -211,14 +214,14 @@ class LiveSession:
             outcome = await ctx.store.update(record.id, patch)
             if isinstance(outcome, int):
                 in_step(ctx, record, patch, outcome)
-                ctx.session.forget_key(key)
+                ctx.session._forget_key(key)
                 ctx.announce("session_modified", session_id=record.id, owner=record.row.owner, keys=(key,))
                 await announce(ctx)
                 return codec.decode(ctx.setup.carrier.sealer(record.id).open(name, sealed))
             if not isinstance(outcome, Conflict):
                 break
             record = Record.parse(record.id, outcome.row)
-        ctx.session.forget_key(key)
+        ctx.session._forget_key(key)
         return default
 
     async def _fetch(self, id: str) -> Record:
@@ -235,7 +238,7 @@ class LiveSession:
 
     def _stale(self) -> NoReturn:
         ctx = self.ctx
-        ctx.session.empty()
+        ctx.session._empty()
         ctx.record = None
         ctx.inert = STALE_SESSION
         raise StaleSession("the session has ended or was replaced")
@@ -256,6 +259,9 @@ def _apply(change: Callable[[dict[str, Any]], T], session: Session) -> T:
     data = session.copy()
     before = set(data)
     result = change(data)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("transact(change): change may run several times, and must be a plain function, not async")
     for key in before - data.keys():
         del session[key]
     session.update(data)

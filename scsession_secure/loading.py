@@ -29,7 +29,7 @@ def load_into(ctx: Context, record: Record, session: Session | None = None) -> N
     snapshot, flashes = opened(ctx, record)
     values = {key: codec.decode(encoded) for key, encoded in snapshot.items()}
     messages = {id: _flash(encoded) for id, encoded in flashes.items()}
-    (ctx.session if session is None else session).load(record, snapshot, values, messages)
+    (ctx.session if session is None else session)._load(record, snapshot, values, messages)
 
 
 def _flash(encoded: bytes) -> Flash:

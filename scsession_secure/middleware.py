@@ -19,7 +19,7 @@ from .layers import INWARD, OUTWARD, Layer
 from .limiter import Limiter
 from .live import LiveSession, run
 from .policy import Policy, PolicyOverrides, matches_prefix
-from .record import BIRTH
+from .record import BIRTH, Ended, Row
 from .session import Session
 from .stores import Store, Sweeper, open_store
 from .stores.ended import open_ended_list
@@ -107,19 +107,19 @@ class SCsessionMiddleware:
         session = Session(setup.policy)
         scope["session"] = session
         if setup.policy.exclude and matches_prefix(scope["path"], setup.policy.exclude):
-            session.freeze(SessionExcluded)
+            session._freeze(SessionExcluded)
             await self.app(scope, receive, send)
             return
         ctx = Context(setup, scope, scope["headers"], setup.policy.clock(), session, setup.carrier.store())
         live = LiveSession(ctx)
-        session.bind(live)
+        session._bind(live)
         exchange = Exchange(ctx, live, receive, send, self.outward)
         try:
             refusal = await run(ctx, self.inward)
             if refusal is not None:
                 await exchange.refuse(refusal)
             else:
-                await self.app(scope, receive, exchange.send)
+                await self.app(scope, exchange.receive, exchange.send)
         except SessionError as error:
             await exchange.failed()
             if not await exchange.answered(error):
@@ -204,11 +204,13 @@ class SCsessionMiddleware:
         now = self.setup.policy.clock()
         self._next_sweep = now + SWEEP_INTERVAL
         try:
-            await self._end_unconfirmed()
+            await self._end_unconfirmed(app, now)
             await self.setup.carrier.sweep(now)
             await self._sweep(app, now)
         except StoreUnavailable as error:
             logger.warning("expired sessions were not collected: %s", error)
+        except Exception:
+            logger.exception("expired sessions were not collected")  # tried again, whatever it was
 
     async def _sweep(self, app: object, now: float) -> None:
         backend = getattr(self.setup.carrier, "backend", None)
@@ -216,29 +218,25 @@ class SCsessionMiddleware:
             return
         while True:
             swept = await within(self.setup.policy.deadline, backend.sweep(now - CLOCK_SKEW, SWEEP_BATCH))
-            if has_receivers("session_destroyed"):
-                await deliver(
-                    app,
-                    [
-                        Event(
-                            name="session_destroyed",
-                            at=now,
-                            session_id=gone.id,
-                            owner=gone.row.owner,
-                            reason=gone.reason,
-                        )
-                        for gone in swept
-                        if BIRTH in gone.row.fields  # a name that was claimed, not a session
-                    ],
-                )
+            for gone in swept:
+                if BIRTH in gone.row.fields:  # and not only a name that was claimed
+                    await self._destroyed(app, now, gone.id, gone.row.owner, gone.reason)
             if len(swept) < SWEEP_BATCH:
                 return
 
-    async def _end_unconfirmed(self) -> None:
+    async def _end_unconfirmed(self, app: object, now: float) -> None:
         store = self.setup.carrier.store()
-        for id, reason in list(self.setup.unconfirmed.items()):
-            await store.end(id, reason, operation=f"{reason} again")
-            del self.setup.unconfirmed[id]
+        for id, (reason, operation) in list(self.setup.unconfirmed.items()):
+            ended = await store.end(id, reason, operation=operation)
+            self.setup.unconfirmed.pop(id, None)
+            if isinstance(ended, Row) or (isinstance(ended, Ended) and ended.operation == operation):
+                await self._destroyed(app, now, id, ended.owner if isinstance(ended, Row) else None, reason)
+
+    async def _destroyed(self, app: object, now: float, id: str, owner: str | None, reason: str) -> None:
+        self.setup.end_sockets(id)
+        if has_receivers("session_destroyed"):
+            event = Event(name="session_destroyed", at=now, session_id=id, owner=owner, reason=reason)
+            await deliver(app, [event])
 
 
 def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:

@@ -94,18 +94,18 @@ class Session(Tracked):
         "_assigned",
         "_belongs_to",
         "_ended_reason",
+        "_ending",
         "_flashes",
         "_frozen",
         "_io",
         "_is_new",
+        "_login_requested",
         "_policy",
         "_record",
+        "_rotation_requested",
         "_snapshot",
-        "ending",
-        "login_requested",
-        "rotation_requested",
-        "until",
-        "until_set",
+        "_until",
+        "_until_set",
     )
 
     def __init__(self, policy: Policy) -> None:
@@ -121,14 +121,14 @@ class Session(Tracked):
         self._forget_intent()
 
     def _forget_intent(self) -> None:
-        """What this request wants beyond its changes; `ending`, `*_requested` and `until*` are read by the pipeline."""
+        """What this request wants beyond its changes; the pipeline reads it."""
         self._assigned: set[str] = set()
         self._belongs_to: str | None = None
-        self.ending: str | None = None
-        self.rotation_requested = False
-        self.login_requested = False
-        self.until: float | None = None
-        self.until_set = False
+        self._ending: str | None = None
+        self._rotation_requested = False
+        self._login_requested = False
+        self._until: float | None = None
+        self._until_set = False
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -202,8 +202,8 @@ class Session(Tracked):
         if owner is None:
             raise TypeError("login() needs an owner: to log out, call logout()")
         self[self._policy.owner_key] = owner
-        self.login_requested = True
-        self.rotation_requested = True
+        self._login_requested = True
+        self._rotation_requested = True
 
     def logout(self) -> None:
         """End the session, for good (ASVS 7.4.1). What is written afterwards starts a new one."""
@@ -216,20 +216,20 @@ class Session(Tracked):
     def regenerate(self) -> None:
         """Give the session a new ID when it is saved; the old one is dead at once."""
         self._writing()
-        self.rotation_requested = True
+        self._rotation_requested = True
 
     def set_expiry(self, expiry: float | timedelta | None) -> None:
         """End this session at the latest so long from now, whatever its activity. It can only shorten what the timeouts
         allow; None takes it back. Seconds or timedelta; raises ConfigurationError (SC022) for what is no duration."""
         self._writing()
-        self.until_set = True
-        self.until = None if expiry is None else self._policy.clock() + seconds(expiry, "expiry")
+        self._until_set = True
+        self._until = None if expiry is None else self._policy.clock() + seconds(expiry, "expiry")
 
     def _end(self, reason: str) -> None:
         self._writing()
-        ending = self.ending or reason
-        self.empty()
-        self.ending = ending
+        ending = self._ending or reason
+        self._empty()
+        self._ending = ending
 
     # -- the dict ------------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Session(Tracked):
 
     def _change_owner(self, owner: str | None) -> None:
         """Data of one owner never reaches the next; an anonymous visitor's data does, but no privilege with it."""
-        mine = self._belongs_to or (self._record.birth.belongs_to if self._record and not self.ending else None)
+        mine = self._belongs_to or (self._record.birth.belongs_to if self._record and not self._ending else None)
         if owner is not None and mine is not None and owner != mine:
             dict.clear(self)
             self._flashes.discard()
@@ -359,22 +359,22 @@ class Session(Tracked):
 
     # -- for the pipeline ----------------------------------------------------------------------------------------
 
-    def bind(self, io: SessionIO) -> None:
+    def _bind(self, io: SessionIO) -> None:
         """Give the session what its awaited methods work with."""
         self._io = io
 
-    def load(
+    def _load(
         self, record: Record, snapshot: dict[str, bytes], values: Mapping[str, Any], flashes: dict[str, Flash]
     ) -> None:
         """Become what the store has. Forgets what this request wanted before."""
-        self.empty()
+        self._empty()
         dict.update(self, values)
         self._record = record
         self._snapshot = snapshot
         self._flashes = Flashes(flashes)
         self._is_new = False
 
-    def saved(self, record: Record, snapshot: dict[str, bytes], own: Collection[str]) -> None:
+    def _saved(self, record: Record, snapshot: dict[str, bytes], own: Collection[str]) -> None:
         """The store now has `snapshot`. What others wrote meanwhile comes into the dict; `own` keys are this
         request's."""
         for key, encoded in snapshot.items():
@@ -385,38 +385,39 @@ class Session(Tracked):
         self._flashes.saved()
         self._forget_intent()
 
-    def refreshed(self, record: Record, edited: Session, changes: Changes) -> None:
+    def _refreshed(self, record: Record, edited: Session, changes: Changes) -> None:
         """An edit of the same session was saved: take its changes over, beside this request's own that were not."""
         for key in changes.put:
             dict.__setitem__(self, key, dict.__getitem__(edited, key))
         for key in changes.drop:
             dict.pop(self, key, None)
         self._record = record
-        self._snapshot = self.snapshot_with(changes)
+        self._snapshot = self._snapshot_with(changes)
 
-    def keep_only(self, keys: Collection[str]) -> None:
+    def _keep_only(self, keys: Collection[str]) -> None:
         """The rest was a session's that is over."""
         for key in [key for key in dict.keys(self) if key not in keys]:
             dict.__delitem__(self, key)
 
-    def forget_key(self, key: str) -> None:
+    def _forget_key(self, key: str) -> None:
         """The store has no such key any more, and this request does not put it back."""
         dict.pop(self, key, None)
         self._snapshot.pop(key, None)
 
-    def snapshot_with(self, changes: Changes) -> dict[str, bytes]:
+    def _snapshot_with(self, changes: Changes) -> dict[str, bytes]:
+        """What is stored once these changes are."""
         merged = self._snapshot | changes.put
         return {key: encoded for key, encoded in merged.items() if key not in changes.drop}
 
-    def freeze(self, error: type[SessionCommitted | SessionExcluded]) -> None:
+    def _freeze(self, error: type[SessionCommitted | SessionExcluded]) -> None:
         """From now on a write raises."""
         self._frozen = error
 
-    def ended(self, reason: str | None) -> None:
+    def _ended(self, reason: str | None) -> None:
         """Remember why the session that the cookie named is over."""
         self._ended_reason = reason
 
-    def empty(self) -> None:
+    def _empty(self) -> None:
         """Become nobody's session."""
         dict.clear(self)
         self._record = None
@@ -424,7 +425,7 @@ class Session(Tracked):
         self._flashes = Flashes()
         self._forget_intent()
 
-    def changes(self) -> Changes:
+    def _changes(self) -> Changes:
         """Raises UnstorableValue, SessionTooLarge."""
         changes = Changes()
         limit = self._policy.max_bytes
@@ -447,7 +448,7 @@ class Session(Tracked):
                 )
         return changes
 
-    def late_changes(self) -> tuple[str, ...]:
+    def _late_changes(self) -> tuple[str, ...]:
         """Keys whose nested values were changed after the response had started."""
         return tuple(sorted(key for key, value in dict.items(self) if self._is_late(key, value)))
 

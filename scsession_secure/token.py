@@ -73,10 +73,10 @@ class TokenReader:
     def next_record(self, token: Token, purpose: str = "") -> Token:
         """The first token of the record that follows this one at a rotation.
 
-        The id follows from the presented verifier alone: a store that never overwrites then allows one successor,
-        whoever asks. The verifier follows from the purpose too (whose login, which privileges): two requests that ask
-        for the same get the same cookie, and nobody else can foresee it.
+        The id follows from the record's alone: a store that never overwrites then allows one successor, whoever asks.
+        The verifier follows from the presented one and the purpose (whose login, which privileges): two requests that
+        ask for the same get the same cookie, and nobody else can foresee it.
         """
-        id = self._keyring.successor(token.key_id, "rotation id", token.id, token.verifier)[:16]
+        id = self._keyring.successor(token.key_id, "rotation id", token.id)[:16]
         verifier = self._keyring.successor(token.key_id, "rotation verifier", token.id, token.verifier, purpose)
         return Token(self._keyring.newest, b64(id), 0, b64(verifier))

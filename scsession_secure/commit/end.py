@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..context import CLOCK_SKEW, Context
+from ..context import CLOCK_SKEW, Context, Unconfirmed
 from ..crypto import new_id
 from ..errors import StoreUnavailable
 from ..record import Ended, Record, Row
@@ -15,17 +15,19 @@ __all__ = ["end", "forget_cookie"]
 async def end(ctx: Context, record: Record, token: Token, reason: str) -> bool:
     """End the session: whether this request did it. If the store does not confirm it, this worker remembers, the
     browser forgets its cookie, and StoreUnavailable is raised."""
+    operation = f"{reason} {new_id()}"
     try:
-        result = await ctx.store.end(record.id, reason, operation=f"{reason} {new_id()}")
+        result = await ctx.store.end(record.id, reason, operation=operation)
         replaced = isinstance(result, Ended) and result.reason == "replaced"
         # A rotation was faster. If its session is not made yet, its name is taken, so that it cannot be.
         done = not replaced or await claim(ctx, token, reason) or await end_successor(ctx, token, reason)
     except StoreUnavailable:
-        ctx.setup.unconfirmed[record.id] = reason
+        ctx.setup.unconfirmed[record.id] = Unconfirmed(reason, operation)
+        ctx.setup.end_sockets(record.id)
         ctx.delete_cookie = True
         raise
     if isinstance(result, Row):
-        ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+        ctx.destroyed(record.id, record.row.owner, reason)
     ctx.record = None
     ctx.logged_out = done and reason == "logout"
     ctx.forget_cookie = done
@@ -51,7 +53,7 @@ async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
         return False
     ended = await ctx.store.end(heir.id, reason, operation=f"{reason} {new_id()}")
     if isinstance(ended, Row):
-        ctx.announce("session_destroyed", reason=reason, session_id=heir.id, owner=ended.owner)
+        ctx.destroyed(heir.id, ended.owner, reason)
     return True
 
 

@@ -94,7 +94,7 @@ async def create(ctx: Context, token: Token, content: Content) -> bool:
     ctx.record = record
     ctx.token = ctx.issue = token
     ctx.current, ctx.adopt = True, False
-    ctx.session.saved(record, dict(content.values), content.own)
+    ctx.session._saved(record, dict(content.values), content.own)
     return True
 
 
@@ -114,12 +114,12 @@ def patch_of(ctx: Context, record: Record, changes: Changes) -> Patch:
     put |= {FLASH + id: seal(FLASH + id, value) for id, value in changes.flash_put.items()}
     drop = {DATA + key for key in changes.drop} | {FLASH + id for id in changes.flash_drop}
     set_expires_at = extend_to = None
-    if ctx.session.until_set:
-        record = replace(record, until=ctx.session.until)
-        if ctx.session.until is None:
+    if ctx.session._until_set:
+        record = replace(record, until=ctx.session._until)
+        if ctx.session._until is None:
             drop.add(UNTIL)
         else:
-            put[UNTIL] = pack_time(ctx.session.until)
+            put[UNTIL] = pack_time(ctx.session._until)
         set_expires_at = deadline(ctx, record)
     if is_activity(ctx) and ctx.now > record.seen:
         put[SEEN] = pack_time(ctx.now)

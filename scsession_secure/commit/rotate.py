@@ -46,7 +46,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
     else:
         raise StoreUnavailable("other writers were faster in every attempt to rotate")
     if isinstance(result, Row):
-        ctx.announce("session_destroyed", reason=reason, session_id=old.id, owner=old.row.owner)
+        ctx.announce("session_destroyed", session_id=old.id, owner=old.row.owner, reason=reason)
     elif isinstance(result, Ended) and result.operation == operation:
         # A twin ended it (same cookie, same purpose) and may not have come to make the new one yet. What we loaded may
         # be older than what the twin will write, except for who is logged in: that is what makes it a twin.
@@ -65,9 +65,12 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
         }
         ctx.announce("session_created", keys=changes.keys, **facts)
         ctx.announce("session_regenerated", **facts)
+        _move_sockets(ctx, old)
         return None
     if await _merge(ctx, successor, content, changes):
+        _move_sockets(ctx, old)
         return None
+    ctx.setup.end_sockets(old.id)
     if rotation.reason != "login" or parsed(successor.id, await ctx.store.get(successor.id)):
         return STALE
     return await start(ctx, _alone(ctx, changes))  # the session that was to follow was ended before it was made
@@ -87,7 +90,7 @@ def _content(
         values={k: v for k, v in {**values, **changes.put}.items() if k not in changes.drop},
         flashes={k: v for k, v in {**flashes, **changes.flash_put}.items() if k not in changes.flash_drop},
         birth=_birth(ctx, old, rotation),
-        until=ctx.session.until if ctx.session.until_set or not inherits else old.until,
+        until=ctx.session._until if ctx.session._until_set or not inherits else old.until,
         own=changes.put,
     )
 
@@ -115,7 +118,7 @@ def _alone(ctx: Context, changes: Changes) -> Changes:
     """What is left for a login whose session was ended under it: who it is, and what this request wrote."""
     key, policy = ctx.setup.policy.owner_key, ctx.setup.policy
     put = {key: codec.encode(key, dict.__getitem__(ctx.session, key), policy.max_bytes), **changes.put}
-    ctx.session.keep_only(put)
+    ctx.session._keep_only(put)
     return Changes(put=put, flash_put=changes.flash_put)
 
 
@@ -123,6 +126,15 @@ def _privileges(ctx: Context) -> dict[str, bytes]:
     session, policy = ctx.session, ctx.setup.policy
     held = [key for key in policy.privileged if dict.__contains__(session, key)]
     return {key: codec.encode(key, dict.__getitem__(session, key), policy.max_bytes) for key in held}
+
+
+def _move_sockets(ctx: Context, old: Record) -> None:
+    """A new ID is no end, another owner is."""
+    for socket in list(ctx.setup.sockets.get(old.id, ())):
+        if ctx.record is not None and ctx.record.row.owner == old.row.owner:
+            socket.moved(ctx.record)
+        else:
+            socket.end()
 
 
 async def _create(ctx: Context, token: Token, content: Content) -> bool:

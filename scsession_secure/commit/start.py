@@ -49,7 +49,7 @@ async def start(ctx: Context, changes: Changes) -> Refuse | None:
 
 async def _begin(ctx: Context, token: Token, changes: Changes) -> bool:
     owner = ctx.session.owner
-    content = Content(changes.put, changes.flash_put, born(ctx, token.id), ctx.session.until, changes.put)
+    content = Content(changes.put, changes.flash_put, born(ctx, token.id), ctx.session._until, changes.put)
     if not await create(ctx, token, content):
         return False
     reason = None if owner is None else "login"

@@ -19,7 +19,7 @@ async def write(ctx: Context, record: Record, changes: Changes) -> Refuse | None
         ctx.verdicts.append("the session ended meanwhile")
         return STALE
     current = in_step(ctx, record, patch, version)
-    ctx.session.saved(current, ctx.session.snapshot_with(changes), changes.put)
+    ctx.session._saved(current, ctx.session._snapshot_with(changes), changes.put)
     if changes.writes:
         ctx.announce("session_modified", session_id=record.id, owner=record.row.owner, keys=changes.keys)
     return None

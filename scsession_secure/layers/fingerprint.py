@@ -6,7 +6,7 @@ from __future__ import annotations
 import hmac
 
 from ..clients import fingerprint_of, is_browser, key_of
-from ..context import STALE_SESSION, Context, Discard
+from ..context import STALE_SESSION, Context, Discard, Unconfirmed
 from ..errors import StoreUnavailable
 from ..record import Row
 
@@ -27,16 +27,16 @@ async def fingerprint(ctx: Context) -> Discard | None:
     if reaction == "report":
         ctx.verdicts.append("another client (reported)")
         return None
-    ctx.session.empty()
+    ctx.session._empty()
     if reaction == "suspend":
         # The owner who logs in again from here replaces it; nobody else touches it.
         ctx.superseded = {} if owner is None else {record.id: owner}
         return ctx.lose("another client", STALE_SESSION)
-    ctx.session.ended("fingerprint")
+    ctx.session._ended("fingerprint")
     try:
         if isinstance(await ctx.store.end(record.id, "fingerprint", operation="fingerprint"), Row):
-            ctx.announce("session_destroyed", reason="fingerprint", session_id=record.id, owner=owner)
+            ctx.destroyed(record.id, owner, "fingerprint")
     except StoreUnavailable:
         ctx.store_failed("end")
-        ctx.setup.unconfirmed[record.id] = "fingerprint"
+        ctx.setup.unconfirmed[record.id] = Unconfirmed("fingerprint", "fingerprint")
     return ctx.lose("another client", STALE_SESSION)

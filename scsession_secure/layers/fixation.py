@@ -12,18 +12,18 @@ __all__ = ["fixation"]
 async def fixation(ctx: Context) -> None:
     session, record = ctx.session, ctx.record
     ctx.rotation = None
-    ctx.changes = session.changes() if session.accessed else None
-    if record is None or ctx.changes is None or session.ending:
+    ctx.changes = session._changes() if session.accessed else None
+    if record is None or ctx.changes is None or session._ending:
         return
     before, after = record.row.owner, session.owner
-    if session.login_requested or after not in (before, None):
+    if session._login_requested or after not in (before, None):
         # Who logs in has proved who he is: two logins by one owner are one login, whatever else they write.
         ctx.rotation = Rotation("login", f"login {after}")
     elif before is not None and after is None:
         ctx.rotation = Rotation("logout", f"logout {_privileges(ctx)}")
     elif ctx.changes.privileged:
         ctx.rotation = Rotation("privilege", f"privilege {after} {_privileges(ctx)}")
-    elif session.rotation_requested:
+    elif session._rotation_requested:
         ctx.rotation = Rotation("regenerate", f"regenerate {after} {_privileges(ctx)}")
 
 

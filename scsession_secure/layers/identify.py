@@ -47,7 +47,7 @@ async def identify(ctx: Context) -> Discard | Refuse | None:
     except StoreUnavailable:
         ctx.store_failed("load")
         if setup.policy.on_store_error == "anonymous":
-            return ctx.lose("store down", STORE_IS_DOWN)
+            return ctx.lose("store down", STORE_IS_DOWN, keep_token=True)
         ctx.inert = STORE_IS_DOWN
         return UNAVAILABLE
 
@@ -79,7 +79,7 @@ async def _choose(ctx: Context, tokens: list[Token]) -> Discard | None:
     if not live:
         return verdict
     ctx.inert, ctx.forget_cookie = None, False
-    ctx.session.ended(None)
+    ctx.session._ended(None)
     ctx.token, ctx.record = live[0]
     try:
         load_into(ctx, live[0][1])
@@ -91,7 +91,7 @@ async def _choose(ctx: Context, tokens: list[Token]) -> Discard | None:
 
 async def _load(ctx: Context, token: Token) -> Record | Discard:
     found = (
-        Ended(ctx.setup.unconfirmed[token.id], ctx.now)
+        Ended(ctx.setup.unconfirmed[token.id].reason, ctx.now)
         if token.id in ctx.setup.unconfirmed
         else await ctx.store.get(token.id)
     )
@@ -111,7 +111,7 @@ async def _load(ctx: Context, token: Token) -> Record | Discard:
 
 
 def _ended(ctx: Context, token: Token, ended: Ended) -> Discard:
-    ctx.session.ended(ended.reason)
+    ctx.session._ended(ended.reason)
     ctx.announce("session_rejected", reason="ended", session_id=token.id)
     if abs(ctx.now - ended.at) < JUST_ENDED:
         # The browser may be about to get a newer cookie: this response must not touch it.
@@ -164,7 +164,7 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
         ctx.current, ctx.copied = False, True
         return record
     if reaction == "end":
-        ctx.session.ended("theft")
+        ctx.session._ended("theft")
         if isinstance(await ctx.store.end(record.id, "theft", operation=f"theft {token.generation}"), Row):
-            ctx.announce("session_destroyed", reason="theft", **facts)
+            ctx.destroyed(record.id, record.row.owner, "theft")
     return ctx.lose("old generation", STALE_SESSION)

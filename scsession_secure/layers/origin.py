@@ -76,6 +76,5 @@ async def origin(ctx: Context) -> Refuse | None:
         return CROSS_SITE
     # Passes, for token APIs under CORS; but nobody is logged in or out from elsewhere.
     ctx.inert = FROM_ANOTHER_SITE
-    ctx.forget_cookie = False
     ctx.verdicts.append("cross-site")
     return None

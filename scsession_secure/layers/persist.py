@@ -7,7 +7,8 @@ from ..commit.renew import renew
 from ..commit.rotate import rotate
 from ..commit.start import start
 from ..commit.write import touch, write
-from ..context import UNAVAILABLE, Context, Inert, Refuse
+from ..context import STORE_IS_DOWN, UNAVAILABLE, Context, Inert, Refuse, Unconfirmed
+from ..crypto import new_id
 from ..errors import StoreUnavailable
 from ..record import Record, Row
 from ..session import Changes
@@ -29,7 +30,7 @@ async def _persist(ctx: Context) -> Refuse | None:
     changes = ctx.changes or Changes()
     if ctx.inert is not None:
         return await _inert(ctx, ctx.inert, changes)
-    presented, ending = ctx.token, ctx.session.ending
+    presented, ending = ctx.token, ctx.session._ending
     ended = False
     if ending is not None and ctx.record is not None and ctx.token is not None:
         ended = await end(ctx, ctx.record, ctx.token, ending)
@@ -48,7 +49,7 @@ async def _persist(ctx: Context) -> Refuse | None:
 
 async def _keep(ctx: Context, record: Record, changes: Changes) -> Refuse | None:
     """The session stays what it is: write what changed, or note that it was used; renew its verifier."""
-    must = changes.writes or ctx.session.until_set
+    must = changes.writes or ctx.session._until_set
     if changes or must:
         refusal = await write(ctx, record, changes)
         if refusal is not None:
@@ -63,11 +64,15 @@ async def _keep(ctx: Context, record: Record, changes: Changes) -> Refuse | None
 async def _inert(ctx: Context, inert: Inert, changes: Changes) -> Refuse | None:
     """Nobody's session: a write has nowhere to go, unless it is a login where one is allowed."""
     session = ctx.session
-    if session.ending is not None and inert.login:
-        await _end_others(ctx, session.ending)
+    if session._ending is not None and inert is STORE_IS_DOWN and ctx.token is not None:
+        ctx.setup.unconfirmed[ctx.token.id] = Unconfirmed(session._ending, f"{session._ending} {new_id()}")
+        ctx.delete_cookie = True
+        return inert.refusal
+    if session._ending is not None and inert.login:
+        await _end_others(ctx, session._ending)
     if not changes.writes:
         return None
-    if not inert.login or not (session.login_requested or session.rotation_requested or session.owner is not None):
+    if not inert.login or not (session._login_requested or session._rotation_requested or session.owner is not None):
         return inert.refusal
     await _end_superseded(ctx, session.owner, "replaced")
     refusal = await start(ctx, changes)
@@ -93,5 +98,5 @@ async def _end_superseded(ctx: Context, owner: str | None, reason: str) -> bool:
             row = await ctx.store.end(id, reason, operation="superseded")
             if isinstance(row, Row):
                 ended = True
-                ctx.announce("session_destroyed", reason=reason, session_id=id, owner=row.owner)
+                ctx.destroyed(id, row.owner, reason)
     return ended

@@ -26,8 +26,11 @@ async def timeouts(ctx: Context) -> Discard | None:
     record = ctx.record
     if record is None or (reason := expired(record, ctx.setup.policy, ctx.now)) is None:
         return None
-    ctx.session.empty()
-    ctx.session.ended(reason)
+    ctx.session._empty()
+    ctx.session._ended(reason)
+    if reason == "idle" and ctx.setup.carrier.reissues:
+        # An old copy of a cookie that its owner still uses looks just like this: it is refused, and ends nothing.
+        return ctx.lose(f"expired ({reason})", keep_token=True)
     try:
         result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation="expiry")
     except StoreUnavailable:
@@ -39,7 +42,7 @@ async def timeouts(ctx: Context) -> Discard | None:
         ctx.ended = result
         return ctx.lose(f"ended just now ({result.reason})", STALE_SESSION, keep_token=True)
     if isinstance(result, Row):
-        ctx.announce("session_destroyed", reason=reason, session_id=record.id, owner=record.row.owner)
+        ctx.destroyed(record.id, record.row.owner, reason)
     ctx.forget_cookie = True
     return ctx.lose(f"expired ({reason})", keep_token=True)
 
@@ -50,5 +53,5 @@ async def _again(ctx: Context, id: str, row: Row) -> Discard | None:
         load_into(ctx, ctx.record)
     except (Unreadable, Unopened, Undecodable):
         return ctx.lose("unreadable")
-    ctx.session.ended(None)
+    ctx.session._ended(None)
     return await timeouts(ctx)
