@@ -159,6 +159,7 @@ class Context:
 
     # any layer that takes the session away
     inert: Inert | None = None
+    ended_here: bool = False  # by this request, when it came in
     forget_cookie: bool = False  # the cookie names a session that is over for good
     superseded: dict[str, str | None] = field(
         default_factory=dict

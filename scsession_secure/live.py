@@ -263,7 +263,7 @@ def _apply(change: Callable[[dict[str, Any]], T], session: Session) -> T:
         result.close()
         raise TypeError("transact(change): change may run several times, and must be a plain function, not async")
     for key in before - data.keys():
-        del session[key]
+        session.pop(key, None)  # without the owner, privileged keys have gone already
     session.update(data)
     return result
 

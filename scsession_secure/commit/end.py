@@ -62,6 +62,9 @@ async def forget_cookie(ctx: Context, token: Token, *, just_ended: bool) -> None
     named after it, and whoever deletes it takes that name, so that one response does. No store knows what a browser
     holds whose cookie is the record itself: that one is deleted only by the request that ended it."""
     try:
-        ctx.delete_cookie = just_ended or (not ctx.setup.carrier.reissues and await claim(ctx, token, "forgotten"))
+        if just_ended or ctx.setup.carrier.reissues:
+            ctx.delete_cookie = just_ended or ctx.ended_here
+        else:
+            ctx.delete_cookie = await claim(ctx, token, "forgotten")
     except StoreUnavailable:
         ctx.store_failed("forget")

@@ -44,6 +44,7 @@ async def timeouts(ctx: Context) -> Discard | None:
     if isinstance(result, Row):
         ctx.destroyed(record.id, record.row.owner, reason)
     ctx.forget_cookie = True
+    ctx.ended_here = isinstance(result, Row)
     return ctx.lose(f"expired ({reason})", keep_token=True)
 
 

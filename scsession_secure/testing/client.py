@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -30,13 +31,16 @@ def edit_session(client: Any) -> Iterator[dict[str, Any]]:
     SCsessionMiddleware.
     """
     data = _visit(client, lambda session: session.copy())
-    before = set(data)
+    before = deepcopy(data)
     yield data
 
     def apply(session: Session) -> None:
-        for key in before - data.keys():
+        owner = session.owner
+        for key in before.keys() - data.keys():
             session.pop(key, None)
-        session.update(data)
+        session.update({key: value for key, value in data.items() if key not in before or before[key] != value})
+        if session.owner not in (owner, None):  # with the owner the data has changed hands: the new one has only this
+            session.update(data)
 
     _visit(client, apply)
 
