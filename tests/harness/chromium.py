@@ -42,7 +42,7 @@ async def chromium() -> AsyncIterator[Browser]:
     if path is None:
         missing("chromium", "apt-get install chromium")
     try:
-        from playwright.async_api import async_playwright  # noqa: PLC0415 - a desk without it can still run the rest
+        from playwright.async_api import async_playwright
     except ImportError:
         missing("playwright", "pip install playwright")
     root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to run as root
