@@ -153,7 +153,10 @@ class Session(Tracked):
     def owner(self) -> str | None:
         """Who is logged in, as str. None while anonymous."""
         self.accessed = True
-        return owner_text(dict.get(self, self._policy.owner_key))
+        try:
+            return owner_text(dict.get(self, self._policy.owner_key))
+        except (TypeError, ValueError):  # stored under another `owner_key`: it names nobody
+            return None
 
     @property
     def created_at(self) -> float | None:

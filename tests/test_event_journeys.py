@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from scsession_secure import Event, Session
 from scsession_secure.events import SIGNALS, SessionSignal
 from scsession_secure.stores.memory import MemoryStore
+from scsession_secure.testing import Clock
 from tests.visits import Site, Spy, Visitor
 
 who = st.integers(0, 2)
@@ -40,6 +41,14 @@ STEPS: dict[str, Any] = {
 journeys = st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4)
 
 
+class Ticking(Clock):
+    """No two moments are the same, as in life."""
+
+    def __call__(self) -> float:
+        self.now += 0.000001
+        return self.now
+
+
 class Journeys(RuleBasedStateMachine):
     """Three browsers on one site, now and then with copies of each other's cookies; time passes, the store fails,
     handlers raise."""
@@ -47,7 +56,7 @@ class Journeys(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.site = Site(rate_limits=None)
+        self.site = Site(clock=Ticking(), rate_limits=None)
         self.visitors = [self.site.visitor() for _ in range(3)]
         self.events: list[Event] = []
         for signal in SIGNALS.values():

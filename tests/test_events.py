@@ -207,6 +207,20 @@ async def test_a_lost_race_is_not_announced(site: Site) -> None:
     ]
 
 
+async def test_twins_announce_their_session_once(site: Site) -> None:
+    """Two requests that log out at the same moment, and keep a session under one new ID, announce it once."""
+    ada = await site.signed_in()
+    events = heard("session_created", "session_regenerated", "session_destroyed")
+    loaded = asyncio.Barrier(2)
+
+    async def act(session: Session) -> None:
+        del session["user_id"]
+        await loaded.wait()
+
+    await asyncio.gather(ada.do(act), ada.do(act))
+    assert [event.name for event in events] == ["session_destroyed", "session_created", "session_regenerated"]
+
+
 # -- receivers ---------------------------------------------------------------------------------------------------------
 
 

@@ -149,9 +149,14 @@ class Site:
     """One application. `settings` are the middleware's."""
 
     def __init__(
-        self, *, store: Any = None, exception_handlers: Mapping[Any, Any] | None = None, **settings: Any
+        self,
+        *,
+        store: Any = None,
+        clock: Clock | None = None,
+        exception_handlers: Mapping[Any, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.store = Spy(MemoryStore(clock=self.clock))
         self.app = Starlette(
             routes=[

@@ -78,7 +78,7 @@ async def _choose(ctx: Context, tokens: list[Token]) -> Discard | None:
         return ctx.lose("two live sessions", STALE_SESSION)
     if not live:
         return verdict
-    ctx.inert, ctx.forget_cookie = None, False
+    ctx.inert, ctx.forget_cookie, ctx.ended = None, False, None
     ctx.session._ended(None)
     ctx.token, ctx.record = live[0]
     try:

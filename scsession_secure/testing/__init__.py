@@ -11,6 +11,7 @@ every store passes.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from .client import edit_session, signed_in
@@ -25,11 +26,11 @@ __all__ = ["Clock", "StoreContract", "edit_session", "signed_in"]
 def __getattr__(name: str) -> object:
     """`StoreContract` needs pytest, the rest does not."""
     if name == "StoreContract":
-        import pytest
+        modules = [f"{__name__}.{name}" for name in ("contract", "_contract_rows", "_contract_ends")]
+        if modules[0] not in sys.modules:
+            import pytest
 
-        pytest.register_assert_rewrite(
-            f"{__name__}.contract", f"{__name__}._contract_rows", f"{__name__}._contract_ends"
-        )
+            pytest.register_assert_rewrite(*modules)
         from .contract import StoreContract
 
         return StoreContract
