@@ -127,6 +127,7 @@ class Birth(msgspec.Struct, array_like=True, frozen=True):
     fingerprint       keyed hash of the client, with what kind of client it was; None if not taken
     belongs_to        whose data this is: the owner, or the last one after a logout that kept the data
     by_login          whether a login made this record, and not another rotation of it
+    made_by           random: a store that is asked twice can tell a repeated call from another's equal record
     """
 
     created_at: float
@@ -136,6 +137,7 @@ class Birth(msgspec.Struct, array_like=True, frozen=True):
     fingerprint: bytes | None = None
     belongs_to: str | None = None
     by_login: bool = False
+    made_by: bytes = b""
 
 
 class Possession(msgspec.Struct, array_like=True, frozen=True):

@@ -6,6 +6,8 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from ..clients import fingerprint_of
 from ..context import Context
 from ..crypto import b64, new_id
@@ -82,7 +84,7 @@ async def create(ctx: Context, token: Token, content: Content) -> bool:
     seal = ctx.setup.carrier.sealer(token.id).seal
     fields = {DATA + key: seal(DATA + key, value) for key, value in content.values.items()}
     fields |= {FLASH + id: seal(FLASH + id, value) for id, value in content.flashes.items()}
-    fields[BIRTH] = pack(content.birth)
+    fields[BIRTH] = pack(structs.replace(content.birth, made_by=os.urandom(8)))
     fields[TOKEN] = pack(Possession(0, token.verifier_hash, token.key_id, ctx.now))
     fields[SEEN] = pack_time(ctx.now)
     if content.until is not None:
