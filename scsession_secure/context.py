@@ -160,6 +160,7 @@ class Context:
     # any layer that takes the session away
     inert: Inert | None = None
     ended_here: bool = False  # by this request, when it came in
+    long_dead: Token | None = None  # names a session that ended a while ago: nothing is named after it any more
     forget_cookie: bool = False  # the cookie names a session that is over for good
     superseded: dict[str, str | None] = field(
         default_factory=dict

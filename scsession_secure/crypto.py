@@ -11,6 +11,7 @@ import hmac
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidTag
@@ -26,6 +27,7 @@ __all__ = ["KEY_ID_CHARS", "HELP", "Keyring", "Sealer", "Unopened", "b64", "dige
 #: Length of a key id in a token: 36 bits, enough to tell a handful of keys apart, useless to guess from.
 KEY_ID_CHARS: Final = 6
 _NONCE_BYTES: Final = 12
+_SEALERS: Final = 1024
 _SEAL_VERSION: Final = b"\x01"
 _MIN_SECRET_CHARS: Final = 32
 _MIN_DISTINCT_CHARS: Final = 10
@@ -132,6 +134,8 @@ class Keyring:
         self._seal_keys = self._keys("seal")
         self._derive_keys = self._keys("derive")
         self._mark_keys = self._keys("mark")
+        #: The sealer of a record. Deriving its key costs as much as opening three values: those in use are remembered.
+        self.sealer = lru_cache(maxsize=_SEALERS)(self._sealer)
 
     def __contains__(self, key_id: str) -> bool:
         return key_id in self._masters
@@ -151,7 +155,7 @@ class Keyring:
             for key_id in self._masters
         }
 
-    def sealer(self, record_id: str) -> Sealer:
+    def _sealer(self, record_id: str) -> Sealer:
         salt = record_id.encode("utf-8")
 
         def older(key_id: str) -> AESGCM | None:

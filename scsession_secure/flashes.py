@@ -76,6 +76,8 @@ class Flashes:
 
     def changes(self, max_bytes: int) -> tuple[dict[str, bytes], set[str]]:
         """New ones, encoded, and ids of those to drop: what was shown, and the oldest of more than `MAX_FLASHES`."""
+        if not self._new and not self._waiting:
+            return {}, set()
         unseen = {id: flash for id, flash in self._new.items() if id not in self._shown}
         waiting = sorted(self._waiting.keys() - self._dropped)
         surplus = waiting[: max(0, len(waiting) + len(unseen) - MAX_FLASHES)]

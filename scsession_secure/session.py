@@ -453,11 +453,10 @@ class Session(Tracked):
 
     def _late_changes(self) -> tuple[str, ...]:
         """Keys whose nested values were changed after the response had started."""
-        return tuple(sorted(key for key, value in dict.items(self) if self._is_late(key, value)))
+        nested = [(key, value) for key, value in dict.items(self) if isinstance(value, dict | list)]
+        return tuple(sorted(key for key, value in nested if self._is_late(key, value)))
 
     def _is_late(self, key: str, value: Any) -> bool:
-        if not isinstance(value, dict | list):
-            return False
         try:
             return codec.encode(key, value, self._policy.max_bytes) != self._snapshot.get(key)
         except (TypeError, SessionTooLarge):

@@ -79,6 +79,25 @@ async def test_the_new_session_after_a_logout_is_nobodys(site: Site) -> None:
     assert await ada.data() == {"user_id": "bob", "lang": "en"}
 
 
+async def test_an_ended_sessions_cookie_never_works_again(site: Site) -> None:
+    """Promise 2, for good: days later the cookie before it comes back (a restored profile, a planted one) and the same
+    owner logs in with it. The ended session's cookie does not open what follows."""
+    visitor = site.visitor()
+    await visitor.do(lambda session: session.update(a=1))
+    earlier = visitor.clone()
+    events = heard("session_created")
+    await visitor.do(lambda session: session.login("ada"))
+    cookie = visitor.cookies[COOKIE]
+    await visitor.do(lambda session: session.logout())
+    for _ in range(3):
+        site.clock.move(30 * 3600)
+        await site.visitor().do(lambda _: None)  # the sweep forgets
+    await earlier.do(lambda session: session.login("ada"))
+    assert (await earlier.do(lambda session: session.owner)).value == "ada"
+    assert await is_dead(site, cookie)
+    assert len({event.session_id for event in events}) == len(events) == 2
+
+
 async def test_a_slow_request_does_not_revive_an_ended_session(site: Site) -> None:
     """RACE-01, promise 2: what a request writes that was on its way at logout is refused, and nothing comes back."""
     ada = await site.signed_in("ada", cart=[1])

@@ -10,6 +10,7 @@ from ..loading import load_into
 from ..record import BIRTH, Record, Row
 from ..session import Changes
 from ..token import Token
+from .end import claim
 from .records import Content, born, create, fresh_token, operation_of, parsed, patch_of
 
 __all__ = ["start", "take_over"]
@@ -18,9 +19,10 @@ __all__ = ["start", "take_over"]
 async def start(ctx: Context, changes: Changes) -> Refuse | None:
     """Store a new session and give its cookie.
 
-    After a dead cookie it is named after that, so that one cookie is followed by one session: two logins by one owner
-    are one, of two different ones the second is STALE, and a slow response to the same cookie can see that a newer one
-    exists. Raises StoreUnavailable.
+    After a cookie whose session has only just ended it is named after that, so that one cookie is followed by one
+    session: two logins by one owner are one, of two different ones the second is STALE, and a slow response to the same
+    cookie can see that a newer one exists. Later that name means nothing, and is not used: the store forgets who had it
+    before. Raises StoreUnavailable.
     """
     owner = ctx.session.owner
     if ctx.token is not None:
@@ -41,6 +43,8 @@ async def start(ctx: Context, changes: Changes) -> Refuse | None:
         if heir is not None and _just_made(ctx, heir):
             twin = owner is not None and heir.possession.verifier_hash == follower.verifier_hash
             return None if twin and await _join(ctx, follower, heir, changes) else STALE
+    elif ctx.long_dead is not None and ctx.forget_cookie:
+        await claim(ctx, ctx.long_dead, "forgotten")  # so that no slow answer to it deletes the cookie of this session
     for _ in range(2):
         if await _begin(ctx, fresh_token(ctx), changes):
             return None

@@ -65,13 +65,15 @@ async def _choose(ctx: Context, tokens: list[Token]) -> Discard | None:
     """Load what the tokens name. One live session is used; two are somebody's attempt to mix them."""
     live: list[tuple[Token, Record]] = []
     verdict: Discard | None = None
+    dead: Token | None = None
     for token in tokens:
         ctx.token = token
         found = await _load(ctx, token)
         if isinstance(found, Record):
             live.append((token, found))
         else:
-            verdict = found
+            verdict, dead = found, dead or ctx.token
+    ctx.token = dead
     if len(live) > 1:
         ctx.superseded = {record.id: None for _, record in live}
         ctx.announce("session_rejected", reason="conflict")
@@ -99,7 +101,7 @@ async def _load(ctx: Context, token: Token) -> Record | Discard:
         # Kept: a store that lost something for a while gives it back, and a dead cookie does no harm.
         ctx.rejected = True
         ctx.announce("session_rejected", reason="unknown", session_id=token.id)
-        return Discard("unknown session")
+        return ctx.lose("unknown session")
     if isinstance(found, Ended):
         return _ended(ctx, token, found)
     try:
@@ -119,7 +121,8 @@ def _ended(ctx: Context, token: Token, ended: Ended) -> Discard:
         return ctx.lose(f"ended just now ({ended.reason})", STALE_SESSION, keep_token=True)
     # Whoever logged out got the deletion with that answer, and a replaced cookie has been overwritten.
     ctx.forget_cookie = ended.reason not in ("logout", "invalidated", "replaced")
-    return Discard(f"ended ({ended.reason})")
+    ctx.long_dead = token
+    return ctx.lose(f"ended ({ended.reason})")
 
 
 async def _possession(ctx: Context, token: Token, record: Record) -> Record | Discard:

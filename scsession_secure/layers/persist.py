@@ -27,10 +27,10 @@ async def persist(ctx: Context) -> Refuse | None:
 
 
 async def _persist(ctx: Context) -> Refuse | None:
-    changes = ctx.changes or Changes()
+    changes = Changes() if ctx.changes is None else ctx.changes
     if ctx.inert is not None:
         return await _inert(ctx, ctx.inert, changes)
-    presented, ending = ctx.token, ctx.session._ending
+    presented, ending = ctx.token or ctx.long_dead, ctx.session._ending
     ended = False
     if ending is not None and ctx.record is not None and ctx.token is not None:
         ended = await end(ctx, ctx.record, ctx.token, ending)

@@ -30,12 +30,12 @@ async def timeouts(ctx: Context) -> Discard | None:
     ctx.session._ended(reason)
     if reason == "idle" and ctx.setup.carrier.reissues:
         # An old copy of a cookie that its owner still uses looks just like this: it is refused, and ends nothing.
-        return ctx.lose(f"expired ({reason})", keep_token=True)
+        return ctx.lose(f"expired ({reason})")
     try:
         result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation="expiry")
     except StoreUnavailable:
         ctx.store_failed("end")
-        return ctx.lose(f"expired ({reason})", keep_token=True)
+        return ctx.lose(f"expired ({reason})")
     if isinstance(result, Conflict):  # another request was active while we looked
         return await _again(ctx, record.id, result.row)
     if isinstance(result, Ended):
@@ -45,7 +45,7 @@ async def timeouts(ctx: Context) -> Discard | None:
         ctx.destroyed(record.id, record.row.owner, reason)
     ctx.forget_cookie = True
     ctx.ended_here = isinstance(result, Row)
-    return ctx.lose(f"expired ({reason})", keep_token=True)
+    return ctx.lose(f"expired ({reason})", keep_token=ctx.ended_here)
 
 
 async def _again(ctx: Context, id: str, row: Row) -> Discard | None:

@@ -1,0 +1,75 @@
+"""A store that fails where the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, TypeVar
+
+from scsession_secure.errors import StoreUnavailable
+from scsession_secure.record import Conflict, Ended, Patch, Row
+from scsession_secure.stores import Store
+
+__all__ = ["MODES", "Faulty"]
+
+_T = TypeVar("_T")
+
+#: raise: it says that it is down. hang: it never answers. lost: it does what it was asked, and the answer is lost.
+MODES = ("raise", "hang", "lost")
+
+
+class Faulty:
+    """`fail("update")`: that call fails, in the way of `mode`, so many `times`, `after` so many that work.
+
+    `calls`: the names of all that were made.
+    """
+
+    in_process: ClassVar[bool] = False
+
+    def __init__(self, store: Store, mode: str = "raise") -> None:
+        self.store = store
+        self.mode = mode
+        self.calls: list[str] = []
+        self._failing: dict[str, tuple[float, float]] = {}
+
+    def fail(self, *names: str, after: float = 0, times: float = float("inf")) -> None:
+        self._failing |= dict.fromkeys(names, (after, times))
+
+    def recover(self) -> None:
+        self._failing.clear()
+
+    @property
+    def mutations(self) -> list[str]:
+        return [name for name in self.calls if name != "get"]
+
+    async def _call(self, name: str, call: Callable[[], Awaitable[_T]]) -> _T:
+        self.calls.append(name)
+        after, times = self._failing.get(name, (0, 0))
+        self._failing[name] = (after - 1, times) if after else (0, times - 1)
+        if after or times <= 0:
+            return await call()
+        if self.mode == "hang":
+            await asyncio.get_running_loop().create_future()
+        if self.mode == "lost":
+            await call()
+        raise StoreUnavailable("down, for the test")
+
+    async def get(self, id: str) -> Row | Ended | None:
+        return await self._call("get", lambda: self.store.get(id))
+
+    async def create(self, id: str, row: Row) -> bool:
+        return await self._call("create", lambda: self.store.create(id, row))
+
+    async def update(self, id: str, patch: Patch) -> int | Conflict | Ended | None:
+        return await self._call("update", lambda: self.store.update(id, patch))
+
+    async def end(
+        self, id: str, reason: str, *, if_version: int | None = None, operation: str
+    ) -> Row | Conflict | Ended | None:
+        return await self._call("end", lambda: self.store.end(id, reason, if_version=if_version, operation=operation))
+
+    async def ping(self) -> None:
+        await self._call("ping", self.store.ping)
+
+    async def close(self) -> None:
+        await self.store.close()
