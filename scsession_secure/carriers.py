@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 import msgspec
 
 from .context import CLOCK_SKEW
-from .crypto import Keyring, Sealer, Unopened, b64, unb64
+from .crypto import Keyring, Sealer, Unopened, b64, key_of, unb64
 from .errors import StoreUnavailable
 from .record import Conflict, Ended, Patch, Record, Row, Unreadable
 from .stores import Clock, Store
@@ -137,11 +137,16 @@ class ByValue:
             key_id, id, sealed = raw.decode("ascii").split(".")
             if key_id not in self._keyring or len(id) != _ID_CHARS:
                 return None
-            opened = self._keyring.sealer(id).open(self._cookie_name, unb64(sealed))
+            content = unb64(sealed)
+            if key_of(content) != key_id:  # one cookie has one text
+                return None
+            opened = self._keyring.sealer(id).open(self._cookie_name, content)
             verifier, version, expires_at, owner, fields = _decode_cookie(opened)
         except (ValueError, Unopened, msgspec.MsgspecError):
             return None
-        cast("_CookieStore", store).rows[id] = Row(version, expires_at, owner, fields)
+        rows = cast("_CookieStore", store).rows
+        if id not in rows or rows[id].version < version:  # of two copies of one session, the newer
+            rows[id] = Row(version, expires_at, owner, fields)
         return Token(key_id, id, 0, verifier)
 
     def write(self, token: Token, store: Store) -> str | None:

@@ -45,7 +45,7 @@ CLOCK_SKEW: Final = 60.0
 #: Seconds after its end during which a session's cookie may still be on its way from the browser that just got a newer
 #: one.
 JUST_ENDED: Final = 60.0
-_MAX_USER_AGENT: Final = 200
+_MAX_FACT: Final = 200
 _RETRY_AFTER: Final = {"Retry-After": "5"}
 
 
@@ -207,15 +207,14 @@ class Context:
         if not has_receivers(name):
             return
         client = self.scope.get("client")
-        agent = (self.header(b"user-agent") or b"")[:_MAX_USER_AGENT].decode("latin-1")
         self.events.append(
             Event(
                 name=name,
                 at=self.now,
-                method=self.scope.get("method", "WEBSOCKET"),
-                path=str(self.scope.get("path", "")),
-                client=str(client[0]) if client else None,
-                user_agent="".join(c if c.isprintable() else "?" for c in agent) or None,
+                method=_printable(str(self.scope.get("method", "WEBSOCKET"))),
+                path=_printable(str(self.scope.get("path", ""))),
+                client=_printable(str(client[0])) if client else None,
+                user_agent=_printable((self.header(b"user-agent") or b"").decode("latin-1")) or None,
                 **facts,
             )
         )
@@ -228,3 +227,8 @@ class Context:
     def store_failed(self, doing: str) -> None:
         self.verdicts.append(f"store failed: {doing}")
         self.announce("store_failed", reason=doing, session_id=self.record.id if self.record else None)
+
+
+def _printable(text: str) -> str:
+    """What a client has sent, as it may stand in a log: short, and without control characters (CWE-117)."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_FACT])

@@ -22,7 +22,7 @@ from itsdangerous import Signer
 
 from .errors import ConfigurationError
 
-__all__ = ["KEY_ID_CHARS", "HELP", "Keyring", "Sealer", "Unopened", "b64", "digest", "new_id", "unb64"]
+__all__ = ["KEY_ID_CHARS", "HELP", "Keyring", "Sealer", "Unopened", "b64", "digest", "key_of", "new_id", "unb64"]
 
 #: Length of a key id in a token: 36 bits, enough to tell a handful of keys apart, useless to guess from.
 KEY_ID_CHARS: Final = 6
@@ -75,6 +75,11 @@ def new_id() -> str:
 
 def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
+
+
+def key_of(sealed: bytes) -> str:
+    """The id of the key that a value says it was sealed with."""
+    return sealed[1 : 1 + KEY_ID_CHARS].decode("ascii", "replace")
 
 
 class Sealer:

@@ -55,7 +55,7 @@ class Event:
     generation   of the verifier, where a renewal or a copy is concerned
     age          seconds since that generation was replaced
     method, path, client, user_agent
-                 of the request, None outside of one; user_agent is cut to 200 characters without control characters
+                 of the request, None outside of one; cut to 200 characters, control characters are `?`
     """
 
     name: str

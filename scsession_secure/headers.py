@@ -15,12 +15,13 @@ _SHARED: Final = ("public", "s-maxage")
 def no_store(headers: list[Header]) -> list[Header]:
     """A response that carries a session's cookie is kept by nobody (OWASP Session Management Cheat Sheet; RFC 9111
     section 7.3: Set-Cookie alone does not prevent caching)."""
-    return [*(h for h in headers if h[0].lower() != b"cache-control"), (b"cache-control", b"no-store")]
+    return [*(h for h in _untargeted(headers) if h[0].lower() != b"cache-control"), (b"cache-control", b"no-store")]
 
 
 def private(headers: list[Header]) -> list[Header]:
     """What somebody sees who is logged in is not kept (ASVS 14.3.2), unless the application has said how. Its word
     stands, except that no shared cache may keep it."""
+    headers = _untargeted(headers)
     directives = _listed(headers, b"cache-control")
     if not directives:
         return [*headers, (b"cache-control", b"no-store")]
@@ -36,6 +37,11 @@ def vary(headers: list[Header], *names: str) -> list[Header]:
     known = {name.lower() for name in said}
     missing = [name for name in names if name.lower() not in known]
     return headers if "*" in known or not missing else _with(headers, b"vary", [*said, *missing])
+
+
+def _untargeted(headers: list[Header]) -> list[Header]:
+    """Without the fields that tell one kind of shared cache something else than Cache-Control does (RFC 9213)."""
+    return [h for h in headers if not h[0].lower().endswith((b"cdn-cache-control", b"surrogate-control"))]
 
 
 def _listed(headers: list[Header], name: bytes) -> list[str]:

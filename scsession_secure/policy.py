@@ -107,7 +107,7 @@ class Policy:
     #: Forged or unknown cookies per client network. Off, for the same reason.
     guess_limits: Limits = None
     #: Where the counters live: any storage URI of the `limits` package; None is this process's memory.
-    rate_limit_storage: str | None = None
+    rate_limit_storage: str | None = field(default=None, repr=False)
     #: Of all values together, as encoded.
     max_bytes: int = 64 * 1024
     #: "refuse" answers 503; "anonymous" goes on without a session and never writes. Neither lets anybody in.

@@ -74,7 +74,7 @@ class TokenReader:
         """The first token of the record that follows this one at a rotation.
 
         The id follows from the record's alone: a store that never overwrites then allows one successor, whoever asks.
-        The verifier follows from the presented one and the purpose (whose login, which privileges): two requests that
+        The verifier follows from the presented one and the purpose (whose login): two requests that
         ask for the same get the same cookie, and nobody else can foresee it.
         """
         id = self._keyring.successor(token.key_id, "rotation id", token.id)[:16]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .. import codec
 from ..context import Context, Rotation
-from ..crypto import b64, digest
+from ..crypto import new_id
 
 __all__ = ["fixation"]
 
@@ -19,17 +18,14 @@ async def fixation(ctx: Context) -> None:
     if session._login_requested or after not in (before, None):
         # Who logs in has proved who he is: two logins by one owner are one login, whatever else they write.
         ctx.rotation = Rotation("login", f"login {after}")
-    elif before is not None and after is None:
-        ctx.rotation = Rotation("logout", f"logout {_privileges(ctx)}")
+        return
+    reason = None
+    if before is not None and after is None:
+        reason = "logout"
     elif ctx.changes.privileged:
-        ctx.rotation = Rotation("privilege", f"privilege {after} {_privileges(ctx)}")
+        reason = "privilege"
     elif session._rotation_requested:
-        ctx.rotation = Rotation("regenerate", f"regenerate {after} {_privileges(ctx)}")
-
-
-def _privileges(ctx: Context) -> str:
-    """The privileges that the session will have: a rotation that grants others is another rotation, and its cookie not
-    for whoever raced it with the old one."""
-    policy, session = ctx.setup.policy, ctx.session
-    held = {key: codec.encode(key, dict.get(session, key), policy.max_bytes) for key in sorted(policy.privileged)}
-    return b64(digest(repr(held).encode("utf-8")))
+        reason = "regenerate"
+    if reason is not None:
+        # Nobody shares this one: a copy of the old cookie, kept busy in a slow request, must not get the new one.
+        ctx.rotation = Rotation(reason, f"{reason} {new_id()}")

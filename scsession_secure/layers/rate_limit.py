@@ -22,8 +22,9 @@ async def limit_session(ctx: Context) -> Refuse | None:
 
 
 async def limit_guesses(ctx: Context) -> Refuse | None:
-    """Forged and unknown cookies, counted on the client's network."""
-    if not ctx.rejected or not ctx.setup.policy.reject_limits:
+    """Forged and unknown cookies, counted on the client's network. Not beside a live session: a leftover cookie is no
+    guess, and the budget of a network must not be what locks its users out."""
+    if not ctx.rejected or ctx.record is not None or not ctx.setup.policy.reject_limits:
         return None
     return await _limited(ctx, "guess", ctx.setup.policy.reject_limits, ctx.setup.limiter.network(ctx.scope))
 
