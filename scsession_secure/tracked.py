@@ -34,10 +34,10 @@ class Tracked(dict[str, Any]):
     # -- what a subclass decides ---------------------------------------------------------------------------------
 
     def _set(self, key: str, value: Any) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - Session has its own
 
     def _remove(self, key: str) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - Session has its own
 
     # -- changing ------------------------------------------------------------------------------------------------
 
