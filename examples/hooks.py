@@ -22,22 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from scsession_secure import (
-    Event,
-    SCsessionMiddleware,
-    fingerprint_changed,
-    get_session,
-    rate_limited,
-    session_created,
-    session_destroyed,
-    session_modified,
-    session_regenerated,
-    session_rejected,
-    session_renewed,
-    session_theft_detected,
-    session_write_lost,
-    store_failed,
-)
+from scsession_secure import SIGNALS, Event, SCsessionMiddleware, get_session, session_theft_detected
 
 if not os.environ.get("SECRET_KEY"):
     make_one = 'export SECRET_KEY="$(python -c "import secrets; print(secrets.token_urlsafe(48))")"'
@@ -101,19 +86,7 @@ def write_audit_line(sender: object, event: Event) -> None:
 
 # `sender` is the application whose middleware saw the event. Naming it keeps the events of other applications in this
 # process out of the log; without it, a receiver hears them all.
-for signal in (
-    session_created,
-    session_modified,
-    session_destroyed,
-    session_regenerated,
-    session_renewed,
-    session_rejected,
-    session_theft_detected,
-    fingerprint_changed,
-    rate_limited,
-    session_write_lost,
-    store_failed,
-):
+for signal in SIGNALS.values():
     signal.connect(write_audit_line, sender=app)
 
 outbox: list[str] = []

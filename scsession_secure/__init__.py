@@ -19,6 +19,7 @@ from .errors import (
     UnstorableValue,
 )
 from .events import (
+    SIGNALS,
     Event,
     fingerprint_changed,
     rate_limited,
@@ -37,6 +38,7 @@ from .policy import Policy
 from .session import Session, get_session
 
 __all__ = [
+    "SIGNALS",
     "ConfigurationError",
     "Event",
     "NotSupported",

@@ -14,7 +14,7 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from blinker import ANY, NamedSignal
 
@@ -112,7 +112,8 @@ store_failed = SessionSignal(
     "store_failed", "The store, or the counters' storage, did not answer; `reason` says doing what."
 )
 
-SIGNALS: dict[str, SessionSignal] = {
+#: Every signal by its name.
+SIGNALS: Final[dict[str, SessionSignal]] = {
     signal.name: signal
     for signal in (
         session_created,

@@ -13,32 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scsession_secure import (
-    Event,
-    fingerprint_changed,
-    rate_limited,
-    session_created,
-    session_destroyed,
-    session_modified,
-    session_regenerated,
-    session_rejected,
-    session_renewed,
-    session_theft_detected,
-    session_write_lost,
-)
-
-SIGNALS = (
-    session_created,
-    session_modified,
-    session_destroyed,
-    session_regenerated,
-    session_renewed,
-    session_rejected,
-    session_theft_detected,
-    fingerprint_changed,
-    rate_limited,
-    session_write_lost,
-)
+from scsession_secure import SIGNALS, Event
 
 REMEMBERED = 500
 #: A reader that is this far behind has gone away without saying so, and loses the oldest.
@@ -66,7 +41,7 @@ class Journal:
 
     def listen_to(self, sender: object) -> None:
         """Remember what the middleware of this application announces."""
-        for signal in SIGNALS:
+        for signal in SIGNALS.values():
             signal.connect(self._receive, sender=sender)
 
     def latest(self, session_id: str | None, owner: str | None, after: int = 0) -> list[Entry]:
