@@ -261,6 +261,7 @@ async def test_fork(store):
     assert await store.update("a", Patch()) == 23
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 the interpreter itself ends such a child")
 def test_unannounced_fork(path):
     """Where C code forks and tells Python afterwards, as servers in C do, the child makes threads of its own."""
     code = """
