@@ -241,6 +241,11 @@ class SCsessionMiddleware:
 
 def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:
     cookies = CookieWriter(policy)
+    if not policy.cookie_https_only and not policy.loopback_only:
+        logger.warning(
+            "cookie_https_only=False: whoever can see or change the traffic has the sessions. For development on "
+            "localhost use Policy.development()"
+        )
     carrier: Carrier
     if isinstance(store, str) and store.startswith("cookie://"):
         carrier, policy = _by_value(store, policy, keyring, cookies)

@@ -33,8 +33,8 @@ _DUE: Final = """SELECT id, version, expires_at, owner, fields FROM sessions
     WHERE ended_reason IS NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?"""
 _FORGET: Final = """DELETE FROM sessions WHERE rowid IN
     (SELECT rowid FROM sessions WHERE ended_reason IS NOT NULL AND expires_at <= ? LIMIT ?)"""
-_ANY: Final = """SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_reason IS NULL AND expires_at <= ?1),
-    EXISTS (SELECT 1 FROM sessions WHERE ended_reason IS NOT NULL AND expires_at <= ?1)"""
+_ANY: Final = """SELECT EXISTS (SELECT 1 FROM sessions WHERE ended_reason IS NULL AND expires_at <= ?),
+    EXISTS (SELECT 1 FROM sessions WHERE ended_reason IS NOT NULL AND expires_at <= ?)"""
 #: Ended sessions forgotten in one transaction.
 _FORGET_BATCH: Final = 1000
 
@@ -108,7 +108,7 @@ class SQLiteStore(Database):
 
     async def sweep(self, now: float, limit: int) -> Sequence[Swept]:
         # A look first: workers that find nothing do not take the write lock.
-        due, forgettable = await self._read(lambda connection: connection.execute(_ANY, (now,)).fetchone())
+        due, forgettable = await self._read(lambda connection: connection.execute(_ANY, (now, now)).fetchone())
         while forgettable:
             # In steps, so that nobody waits long. Before the rest: what has been claimed must be handed out.
             forgotten = await self._write(lambda connection: connection.execute(_FORGET, (now, _FORGET_BATCH)).rowcount)
