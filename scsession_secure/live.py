@@ -125,10 +125,11 @@ class LiveSession:
         finally:
             ctx.session = outer
             await announce(ctx)
-        if self.started and ctx.record is not None:
-            load_into(ctx, ctx.record)  # the application sees what was saved; its own late changes could not be
-        elif ctx.record is not None:
-            outer._refreshed(ctx.record, editing, changes)
+        current = ctx.record or record
+        if self.started:
+            load_into(ctx, current)  # the application sees what was saved; its own late changes could not be
+        else:
+            outer._refreshed(current, editing, changes)
 
     async def _end_edited(self, record: Record, reason: str) -> None:
         ctx = self.ctx
@@ -221,6 +222,8 @@ class LiveSession:
             if not isinstance(outcome, Conflict):
                 break
             record = Record.parse(record.id, outcome.row)
+        else:
+            raise TransactionConflict(f"consume() was overtaken by other writers {_ATTEMPTS} times: nothing was taken")
         ctx.session._forget_key(key)
         return default
 

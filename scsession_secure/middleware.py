@@ -229,7 +229,7 @@ class SCsessionMiddleware:
         for id, (reason, operation) in list(self.setup.unconfirmed.items()):
             ended = await store.end(id, reason, operation=operation)
             self.setup.unconfirmed.pop(id, None)
-            if isinstance(ended, Row) or (isinstance(ended, Ended) and ended.operation == operation):
+            if not isinstance(ended, Ended) or ended.operation == operation:  # nobody else was first
                 await self._destroyed(app, now, id, ended.owner if isinstance(ended, Row) else None, reason)
 
     async def _destroyed(self, app: object, now: float, id: str, owner: str | None, reason: str) -> None:

@@ -355,7 +355,7 @@ class Session(Tracked):
     async def consume(self, key: str, default: Any = None) -> Any:
         """Remove a key and return its value, to one caller only, over all workers; `default` to all others.
 
-        Raises StoreUnavailable, and NotSupported on `cookie://`.
+        Raises StoreUnavailable, TransactionConflict, and NotSupported on `cookie://`.
         """
         self.accessed = True
         return await self._with_io().consume(key, default)

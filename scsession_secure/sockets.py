@@ -106,6 +106,8 @@ class OpenSocket:
         ctx, id = self._ctx, self._record.id
         try:
             found = await ctx.store.get(id)
+            if found is None and not ctx.setup.carrier.shared:
+                found = self._record.row  # only ends are known: the record is in the browser
             for _ in range(_MAX_HOPS):
                 if not isinstance(found, Ended) or found.reason != "replaced":
                     break

@@ -118,7 +118,7 @@ class MemoryStore:
         expired = self._earliest(now)
         if expired is not None:
             self._to_report.append(self._expire(expired, now))
-        elif (first := self._anonymous.nearest() or self._owned.nearest()) is not None:
+        elif (first := self._anonymous.nearest() or self._owned.nearest()) is not None:  # pragma: no branch - full
             _, id = first
             self._to_report.append(Swept(id, self._bury(id, Ended("evicted", now)), "evicted"))
 
