@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .events import Event, has_receivers
+from .record import Row
 
 if TYPE_CHECKING:
     from .carriers import Carrier
@@ -101,7 +102,7 @@ class Rotation:
     """The session gets a new ID.
 
     reason   for session_regenerated: login, logout, privilege, regenerate
-    purpose  two requests of the same purpose from one cookie get the same new session
+    purpose  requests of one purpose from one cookie get the same new session: only logins of one owner are alike
     """
 
     reason: str
@@ -162,9 +163,8 @@ class Context:
     ended_here: bool = False  # by this request, when it came in
     long_dead: Token | None = None  # names a session that ended a while ago: nothing is named after it any more
     forget_cookie: bool = False  # the cookie names a session that is over for good
-    superseded: dict[str, str | None] = field(
-        default_factory=dict
-    )  # ids that a login ends; of this owner, or any (None)
+    # ids that a login ends: only of this owner, or of whoever it is (None)
+    superseded: dict[str, str | None] = field(default_factory=dict)
 
     # fixation
     changes: Changes | None = None
@@ -223,6 +223,19 @@ class Context:
         """A session has ended, by this request."""
         self.setup.end_sockets(id)
         self.announce("session_destroyed", session_id=id, owner=owner, reason=reason)
+
+    async def end(self, id: str, reason: str, *, operation: str) -> bool:
+        """End a session: whether this call did it, which is then announced. Raises StoreUnavailable."""
+        row = await self.store.end(id, reason, operation=operation)
+        if not isinstance(row, Row):
+            return False
+        self.destroyed(id, row.owner, reason)
+        return True
+
+    def remember_ending(self, id: str, reason: str, operation: str) -> None:
+        """The store has not confirmed the end of a session: for this worker it is over all the same."""
+        self.setup.unconfirmed[id] = Unconfirmed(reason, operation)
+        self.setup.end_sockets(id)
 
     def store_failed(self, doing: str) -> None:
         self.verdicts.append(f"store failed: {doing}")

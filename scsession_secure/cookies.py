@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from .errors import SessionTooLarge
+from .headers import Header
 from .policy import COOKIE_MAX_BYTES, Policy
 
 __all__ = ["MAX_CANDIDATES", "CookieWriter", "candidates"]
@@ -14,8 +15,6 @@ __all__ = ["MAX_CANDIDATES", "CookieWriter", "candidates"]
 MAX_CANDIDATES: Final = 4
 #: Cookie header bytes that are scanned at all; servers cut off far below.
 _MAX_SCAN: Final = 64 * 1024
-
-Header = tuple[bytes, bytes]
 
 
 def candidates(headers: Iterable[Header], name: bytes) -> list[bytes]:
@@ -50,6 +49,7 @@ class CookieWriter:
 
     def __init__(self, policy: Policy) -> None:
         self.name = policy.full_cookie_name
+        self.raw_name = self.name.encode("ascii")
         self.persistent = policy.persistent
         self._attributes = "; ".join(
             [
@@ -77,3 +77,9 @@ class CookieWriter:
         """Max-Age for clients that know it, Expires for those that do not; both are needed (RFC 6265bis section
         5.5)."""
         return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self._attributes}"
+
+    def put(self, headers: list[Header], line: str | None) -> list[Header]:
+        """The headers with this as their only Set-Cookie of our name (RFC 6265bis section 4.1.1), or with none."""
+        ours = self.raw_name + b"="
+        kept = [h for h in headers if not (h[0].lower() == b"set-cookie" and h[1].startswith(ours))]
+        return kept if line is None else [*kept, (b"set-cookie", line.encode("latin-1"))]

@@ -8,13 +8,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from .carriers import finish
-from .context import STALE, UNAVAILABLE, Context, Refuse, Unconfirmed
-from .crypto import new_id
+from .commit.end import end
+from .context import STALE, UNAVAILABLE, Context, Refuse
 from .errors import SessionCommitted, SessionError, StaleSession, StoreUnavailable
 from .headers import Header, no_store, vary
 from .layers import Layer, announce
 from .live import LiveSession, run
-from .record import Row
 from .sockets import OpenSocket
 
 if TYPE_CHECKING:
@@ -115,10 +114,7 @@ class Exchange:
         """Nobody keeps a refusal, and no cookie of ours is in it, except one that deletes: a logout that the store has
         not confirmed."""
         cookies = self._ctx.setup.cookies
-        ours = cookies.name.encode("ascii") + b"="
-        headers = [h for h in headers if not (h[0].lower() == b"set-cookie" and h[1].startswith(ours))]
-        if self._ctx.delete_cookie:
-            headers.append((b"set-cookie", cookies.deleting().encode("latin-1")))
+        headers = cookies.put(headers, cookies.deleting() if self._ctx.delete_cookie else None)
         return vary(no_store(headers), "Accept", "Cookie", "Origin", "Sec-Fetch-Site")
 
     async def answered(self, error: SessionError) -> bool:
@@ -149,19 +145,13 @@ class Exchange:
     async def failed(self) -> None:
         """An exception escapes: nothing is saved and no ID changes, but an end holds."""
         ctx = self._ctx
-        if self._live.started or ctx.session._ending is None or ctx.record is None:
+        if self._live.started or ctx.session._ending is None or ctx.record is None or ctx.token is None:
             return
-        record, reason = ctx.record, ctx.session._ending
-        ctx.record = None
-        operation = f"{reason} {new_id()}"
         try:
-            ended = await ctx.store.end(record.id, reason, operation=operation)
+            await end(ctx, ctx.record, ctx.token, ctx.session._ending)
         except StoreUnavailable:
             ctx.store_failed("end")
-            ctx.setup.unconfirmed[record.id] = Unconfirmed(reason, operation)
-            return
-        if isinstance(ended, Row):
-            ctx.destroyed(record.id, record.row.owner, reason)
+            ctx.record = None
 
     async def finished(self) -> None:
         """The application has returned: report what came too late, wait for the receivers, say what was decided."""

@@ -26,8 +26,8 @@ from .errors import (
 )
 from .layers import COMMIT, Layer, announce
 from .layers.timeouts import expired
-from .loading import load_into, opened
-from .record import DATA, Conflict, Patch, Record, Row
+from .loading import load_into
+from .record import DATA, Conflict, Patch, Record
 from .session import Changes, Session
 
 __all__ = ["LiveSession", "run"]
@@ -88,8 +88,8 @@ class LiveSession:
             ctx.session._empty()
             return
         record = await self._done(self._fetch(ctx.record.id))
+        self._open(record, ctx.session)
         ctx.record = record
-        load_into(ctx, record)
 
     @asynccontextmanager
     async def edit(self) -> AsyncIterator[Session]:
@@ -99,7 +99,7 @@ class LiveSession:
             raise StaleSession("there is no stored session to edit: write to it before the response starts")
         record = await self._done(self._fetch(ctx.record.id))
         editing = Session(ctx.setup.policy)
-        load_into(ctx, record, editing)
+        self._open(record, editing)
         editing.mark_accessed()
         yield editing
         await self._done(self._keep_edit(record, editing))
@@ -133,8 +133,7 @@ class LiveSession:
 
     async def _end_edited(self, record: Record, reason: str) -> None:
         ctx = self.ctx
-        if isinstance(await ctx.store.end(record.id, reason, operation="edit"), Row):
-            ctx.destroyed(record.id, record.row.owner, reason)
+        await ctx.end(record.id, reason, operation="edit")
         await announce(ctx)
         ctx.session._empty()
         ctx.record = None
@@ -176,7 +175,7 @@ class LiveSession:
         """One run of `change`; None if another writer was faster."""
         ctx = self.ctx
         working = Session(ctx.setup.policy)
-        load_into(ctx, record, working)
+        self._open(record, working)
         result = _apply(change, working)
         changes = working._changes()
         _refuse_privileges(changes)
@@ -233,11 +232,14 @@ class LiveSession:
         record = parsed(id, await ctx.store.get(id))
         if record is None or expired(record, ctx.setup.policy, ctx.setup.policy.clock()) is not None:
             self._stale()
-        try:
-            opened(ctx, record)
-        except Unopened:
-            self._stale()
         return record
+
+    def _open(self, record: Record, session: Session) -> None:
+        """Make a session what the record says. Raises StaleSession if it cannot be read any more."""
+        try:
+            load_into(self.ctx, record, session)
+        except (Unopened, codec.Undecodable):
+            self._stale()
 
     def _stale(self) -> NoReturn:
         ctx = self.ctx

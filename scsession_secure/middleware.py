@@ -22,7 +22,7 @@ from .policy import Policy, PolicyOverrides, matches_prefix
 from .record import BIRTH, Ended, Row
 from .session import Session
 from .stores import Store, open_store
-from .stores.ended import open_ended_list
+from .stores.ended import EndedList, open_ended_list
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -251,9 +251,7 @@ def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:
         carrier, policy = _by_value(store, policy, keyring, cookies)
     else:
         opened = open_store(store, clock=policy.clock) if isinstance(store, str) else _checked(store)
-        check = getattr(opened, "check", None)
-        if check is not None:
-            check()
+        _look_at(opened)
         carrier = ByReference(opened, keyring, cookies.name, deadline=policy.deadline)
     return Setup(policy, keyring, carrier, cookies, Limiter(policy, keyring))
 
@@ -271,12 +269,18 @@ def _checked(store: Store) -> Store:
     return store
 
 
+def _look_at(backend: Store | EndedList) -> None:
+    """What cannot work is found when the server starts, where the backend can tell: `check()` raises
+    ConfigurationError."""
+    check = getattr(backend, "check", None)
+    if check is not None:
+        check()
+
+
 def _by_value(url: str, policy: Policy, keyring: Keyring, cookies: CookieWriter) -> tuple[Carrier, Policy]:
     """A copy of a cookie is as old as the absolute timeout at most: so long is its end remembered."""
     ended = open_ended_list(url, clock=policy.clock)
-    check = getattr(ended, "check", None)
-    if check is not None:
-        check()
+    _look_at(ended)
     carrier = ByValue(
         ended, keyring, cookies.name, deadline=policy.deadline, longest=policy.absolute + CLOCK_SKEW, clock=policy.clock
     )

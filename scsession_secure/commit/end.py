@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..context import CLOCK_SKEW, Context, Unconfirmed
+from ..context import CLOCK_SKEW, Context
 from ..crypto import new_id
 from ..errors import StoreUnavailable
 from ..record import Ended, Record, Row
 from ..token import Token
 from .records import parsed
 
-__all__ = ["end", "forget_cookie"]
+__all__ = ["claim", "end", "end_successor", "forget_cookie"]
 
 
 async def end(ctx: Context, record: Record, token: Token, reason: str) -> bool:
@@ -19,11 +19,9 @@ async def end(ctx: Context, record: Record, token: Token, reason: str) -> bool:
     try:
         result = await ctx.store.end(record.id, reason, operation=operation)
         replaced = isinstance(result, Ended) and result.reason == "replaced"
-        # A rotation was faster. If its session is not made yet, its name is taken, so that it cannot be.
-        done = not replaced or await claim(ctx, token, reason) or await end_successor(ctx, token, reason)
+        done = not replaced or await end_successor(ctx, token, reason)  # a rotation was faster
     except StoreUnavailable:
-        ctx.setup.unconfirmed[record.id] = Unconfirmed(reason, operation)
-        ctx.setup.end_sockets(record.id)
+        ctx.remember_ending(record.id, reason, operation)
         ctx.delete_cookie = True
         raise
     if isinstance(result, Row):
@@ -45,15 +43,16 @@ async def claim(ctx: Context, token: Token, reason: str) -> bool:
 
 
 async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
-    """End the session that has just replaced this cookie's: it is the one that the user wants ended. Not if a login
-    made it, which stands on its own. Raises StoreUnavailable."""
+    """End the session that has just replaced this cookie's: it is the one that the user wants ended. If it is not made
+    yet, its name is taken, so that it cannot be. Not if a login made it, which stands on its own. Raises
+    StoreUnavailable."""
+    if await claim(ctx, token, reason):
+        return True
     follower = ctx.setup.carrier.reader.next_record(token)
     heir = parsed(follower.id, await ctx.store.get(follower.id))
     if heir is None or heir.birth.by_login:
         return False
-    ended = await ctx.store.end(heir.id, reason, operation=f"{reason} {new_id()}")
-    if isinstance(ended, Row):
-        ctx.destroyed(heir.id, ended.owner, reason)
+    await ctx.end(heir.id, reason, operation=f"{reason} {new_id()}")
     return True
 
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import hmac
 
 from ..clients import fingerprint_of, is_browser, key_of
-from ..context import STALE_SESSION, Context, Discard, Unconfirmed
+from ..context import STALE_SESSION, Context, Discard
 from ..errors import StoreUnavailable
-from ..record import Row
 
 __all__ = ["fingerprint"]
 
@@ -34,9 +33,8 @@ async def fingerprint(ctx: Context) -> Discard | None:
         return ctx.lose("another client", STALE_SESSION)
     ctx.session._ended("fingerprint")
     try:
-        if isinstance(await ctx.store.end(record.id, "fingerprint", operation="fingerprint"), Row):
-            ctx.destroyed(record.id, owner, "fingerprint")
+        await ctx.end(record.id, "fingerprint", operation="fingerprint")
     except StoreUnavailable:
         ctx.store_failed("end")
-        ctx.setup.unconfirmed[record.id] = Unconfirmed("fingerprint", "fingerprint")
+        ctx.remember_ending(record.id, "fingerprint", "fingerprint")
     return ctx.lose("another client", STALE_SESSION)

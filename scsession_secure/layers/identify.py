@@ -23,7 +23,7 @@ from ..cookies import candidates
 from ..crypto import Unopened
 from ..errors import StoreUnavailable
 from ..loading import load_into
-from ..record import Ended, Possession, Record, Row, Unreadable
+from ..record import Ended, Possession, Record, Unreadable
 from ..token import Token
 
 __all__ = ["identify"]
@@ -31,7 +31,7 @@ __all__ = ["identify"]
 
 async def identify(ctx: Context) -> Discard | Refuse | None:
     setup = ctx.setup
-    raws = candidates(ctx.headers, setup.cookies.name.encode("ascii"))
+    raws = candidates(ctx.headers, setup.cookies.raw_name)
     if setup.policy.loopback_only and not is_loopback(ctx.header(b"host") or b""):
         return ctx.lose("not on loopback", DEVELOPMENT_HOST)
     if not raws:
@@ -168,6 +168,5 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
         return record
     if reaction == "end":
         ctx.session._ended("theft")
-        if isinstance(await ctx.store.end(record.id, "theft", operation=f"theft {token.generation}"), Row):
-            ctx.destroyed(record.id, record.row.owner, "theft")
+        await ctx.end(record.id, "theft", operation=f"theft {token.generation}")
     return ctx.lose("old generation", STALE_SESSION)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ..commit.end import claim, end, end_successor, forget_cookie
+from ..commit.end import end, end_successor, forget_cookie
 from ..commit.renew import renew
 from ..commit.rotate import rotate
 from ..commit.start import start
 from ..commit.write import touch, write
-from ..context import STORE_IS_DOWN, UNAVAILABLE, Context, Inert, Refuse, Unconfirmed
+from ..context import STORE_IS_DOWN, UNAVAILABLE, Context, Inert, Refuse
 from ..crypto import new_id
 from ..errors import StoreUnavailable
-from ..record import Record, Row
+from ..record import Record
 from ..session import Changes
 
 __all__ = ["persist"]
@@ -65,7 +65,7 @@ async def _inert(ctx: Context, inert: Inert, changes: Changes) -> Refuse | None:
     """Nobody's session: a write has nowhere to go, unless it is a login where one is allowed."""
     session = ctx.session
     if session._ending is not None and inert is STORE_IS_DOWN and ctx.token is not None:
-        ctx.setup.unconfirmed[ctx.token.id] = Unconfirmed(session._ending, f"{session._ending} {new_id()}")
+        ctx.remember_ending(ctx.token.id, session._ending, f"{session._ending} {new_id()}")
         ctx.delete_cookie = True
         return inert.refusal
     if session._ending is not None and inert.login:
@@ -85,7 +85,7 @@ async def _end_others(ctx: Context, reason: str) -> None:
     """A logout with a cookie that was just replaced, or with those of two sessions, means what lives of them."""
     ended = await _end_superseded(ctx, None, reason)
     if ctx.token is not None and ctx.ended is not None and ctx.ended.reason == "replaced":
-        ended = await claim(ctx, ctx.token, reason) or await end_successor(ctx, ctx.token, reason) or ended
+        ended = await end_successor(ctx, ctx.token, reason) or ended
     if ended:
         ctx.delete_cookie = True
         ctx.logged_out = reason == "logout"
@@ -95,8 +95,5 @@ async def _end_superseded(ctx: Context, owner: str | None, reason: str) -> bool:
     ended = False
     for id, only in ctx.superseded.items():
         if only is None or only == owner:
-            row = await ctx.store.end(id, reason, operation="superseded")
-            if isinstance(row, Row):
-                ended = True
-                ctx.destroyed(id, row.owner, reason)
+            ended = await ctx.end(id, reason, operation="superseded") or ended
     return ended

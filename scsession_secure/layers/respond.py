@@ -21,10 +21,7 @@ async def respond(ctx: Context) -> None:
     headers: list[Header] = list(ctx.start.get("headers", ()))
     cookie = _cookie(ctx)
     if cookie is not None:
-        name = ctx.setup.cookies.name.encode("ascii") + b"="
-        headers = [h for h in headers if not (h[0].lower() == b"set-cookie" and h[1].startswith(name))]
-        headers.append((b"set-cookie", cookie.encode("latin-1")))
-        headers = no_store(headers)
+        headers = no_store(ctx.setup.cookies.put(headers, cookie))
         _warn_if_dropped(ctx)
     elif ctx.session.accessed and ctx.session.owner is not None:
         headers = private(headers)

@@ -14,11 +14,13 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from ..errors import ConfigurationError
+from . import Clock
 from ._sqlitefile import SQLiteFile, is_busy, patiently
 
 __all__ = ["Database"]
@@ -114,6 +116,7 @@ class Database:
     synchronous   "full": what was answered survives a power failure; "normal": it survives a crash of this process,
                   and a power failure may undo the last moments
     busy_timeout  seconds to wait for another process's lock, then StoreUnavailable
+    clock         seconds since the epoch
 
     Raises ConfigurationError SC011 for a path or option that cannot be. Opened at the first use, and again after
     `close()`. Usable from any event loop, and on both sides of a fork.
@@ -127,7 +130,9 @@ class Database:
         *,
         synchronous: Literal["full", "normal"] = "full",
         busy_timeout: float = 0.8,
+        clock: Clock = time.time,
     ) -> None:
+        self._clock = clock
         self._file = SQLiteFile(path, synchronous, busy_timeout)
         self._lanes: dict[str, _Lane] = {}
         weakref.finalize(self, _stop, self._lanes)

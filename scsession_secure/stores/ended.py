@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
-from typing import ClassVar, Final, Literal, Protocol
+from typing import ClassVar, Final, Protocol
 from urllib.parse import unquote
 
 from ..deadlines import Deadlines
@@ -134,19 +133,8 @@ _FORGET_BATCH: Final = 1000
 class SQLiteEndedList(Database):
     """Remembers in a SQLite file, shared by the workers of one machine. The file of a `SQLiteStore` will do.
 
-    path, synchronous, busy_timeout: see `Database`. clock: seconds since the epoch.
+    path, synchronous, busy_timeout, clock: see `Database`.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        synchronous: Literal["full", "normal"] = "full",
-        busy_timeout: float = 0.8,
-        clock: Clock = time.time,
-    ) -> None:
-        super().__init__(path, synchronous=synchronous, busy_timeout=busy_timeout)
-        self._clock = clock
 
     async def add(self, id: str, reason: str, *, until: float, operation: str) -> Ended | None:
         at = self._clock()

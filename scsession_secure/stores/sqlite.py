@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from ..record import ENDED_RETENTION, Conflict, Ended, Patch, Row, expiry_reason
-from . import Clock, Swept
+from . import Swept
 from ._database import Database
 
 __all__ = ["SQLiteStore"]
@@ -42,22 +40,11 @@ _FORGET_BATCH: Final = 1000
 class SQLiteStore(Database):
     """Rows in a SQLite file. What was answered is on disk: neither a restart nor `kill -9` loses it.
 
-    path, synchronous, busy_timeout: see `Database`. clock: seconds since the epoch.
+    path, synchronous, busy_timeout, clock: see `Database`.
 
     What has ended is overwritten in the database's pages; the write-ahead log beside it may hold (sealed) values until
     it is written over.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        synchronous: Literal["full", "normal"] = "full",
-        busy_timeout: float = 0.8,
-        clock: Clock = time.time,
-    ) -> None:
-        super().__init__(path, synchronous=synchronous, busy_timeout=busy_timeout)
-        self._clock = clock
 
     async def get(self, id: str) -> Row | Ended | None:
         return await self._read(lambda connection: _load(connection, id))
