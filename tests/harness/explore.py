@@ -25,11 +25,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from scsession_secure.errors import StoreUnavailable
-from scsession_secure.record import Conflict, Ended, Patch, Row
 from scsession_secure.stores import OwnerIndex, Store, Sweeper
+from tests.harness.forwarding import Forwarding
 
 __all__ = [
     "Deadlock",
@@ -280,17 +280,15 @@ def _follow(trace: Sequence[int]) -> Callable[[int, int], int]:
     return lambda step, _options: trace[step] if step < len(trace) else 0
 
 
-class Parked:
+class Parked(Forwarding):
     """A store whose every call parks before it begins and after it has ended.
 
     Schedules multiply with every point. `after=False` halves them, and loses nothing where the actors meet in the store
     only: what an actor does between two calls is then nobody else's business.
     """
 
-    in_process: ClassVar[bool] = False  # a parked call waits, whatever the store below does
-
     def __init__(self, store: Store, *, after: bool = True) -> None:
-        self.store = store
+        super().__init__(store)
         self.after = after
         # The optional abilities exist here exactly if they exist below.
         if isinstance(store, OwnerIndex):
@@ -318,23 +316,3 @@ class Parked:
     async def _park_after(self, name: str) -> None:
         if self.after:
             await park(f"after {name}")
-
-    async def get(self, id: str) -> Row | Ended | None:
-        return await self._call("get", lambda: self.store.get(id))
-
-    async def create(self, id: str, row: Row) -> bool:
-        return await self._call("create", lambda: self.store.create(id, row))
-
-    async def update(self, id: str, patch: Patch) -> int | Conflict | Ended | None:
-        return await self._call("update", lambda: self.store.update(id, patch))
-
-    async def end(
-        self, id: str, reason: str, *, if_version: int | None = None, operation: str
-    ) -> Row | Conflict | Ended | None:
-        return await self._call("end", lambda: self.store.end(id, reason, if_version=if_version, operation=operation))
-
-    async def ping(self) -> None:
-        await self._call("ping", self.store.ping)
-
-    async def close(self) -> None:
-        await self.store.close()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from scsession_secure.errors import StoreUnavailable
-from scsession_secure.record import Conflict, Ended, Patch, Row
 from scsession_secure.stores import Store
+from tests.harness.forwarding import Forwarding
 
 __all__ = ["MODES", "Faulty"]
 
@@ -18,16 +18,14 @@ _T = TypeVar("_T")
 MODES = ("raise", "hang", "lost")
 
 
-class Faulty:
+class Faulty(Forwarding):
     """`fail("update")`: that call fails, in the way of `mode`, so many `times`, `after` so many that work.
 
     `calls`: the names of all that were made.
     """
 
-    in_process: ClassVar[bool] = False
-
     def __init__(self, store: Store, mode: str = "raise") -> None:
-        self.store = store
+        super().__init__(store)
         self.mode = mode
         self.calls: list[str] = []
         self._failing: dict[str, tuple[float, float]] = {}
@@ -53,23 +51,3 @@ class Faulty:
         if self.mode == "lost":
             await call()
         raise StoreUnavailable("down, for the test")
-
-    async def get(self, id: str) -> Row | Ended | None:
-        return await self._call("get", lambda: self.store.get(id))
-
-    async def create(self, id: str, row: Row) -> bool:
-        return await self._call("create", lambda: self.store.create(id, row))
-
-    async def update(self, id: str, patch: Patch) -> int | Conflict | Ended | None:
-        return await self._call("update", lambda: self.store.update(id, patch))
-
-    async def end(
-        self, id: str, reason: str, *, if_version: int | None = None, operation: str
-    ) -> Row | Conflict | Ended | None:
-        return await self._call("end", lambda: self.store.end(id, reason, if_version=if_version, operation=operation))
-
-    async def ping(self) -> None:
-        await self._call("ping", self.store.ping)
-
-    async def close(self) -> None:
-        await self.store.close()
