@@ -111,7 +111,9 @@ def _connect(uri: str) -> Storage:
     from limits.storage import storage_from_string
 
     try:
-        storage = storage_from_string(uri if uri.startswith("async+") else f"async+{uri}")
+        # The library's own choice for redis:// is another client than the one that the extra `redis` installs.
+        client = {"implementation": "redispy"} if uri.removeprefix("async+").startswith("redis") else {}
+        storage = storage_from_string(uri if uri.startswith("async+") else f"async+{uri}", **client)
     except (LimitsError, ValueError) as error:
         problem = f"rate_limit_storage is no storage of the limits package: {type(error).__name__}."
     else:

@@ -46,7 +46,8 @@ class SCsessionMiddleware:
 
     secret_key  one secret, or several, newest first: the first signs and seals, all of them open. At least 32
     characters.
-    store       a URL (`sqlite:///sessions.db`, `memory://`, `cookie://`) or a `Store`
+    store       a URL (`sqlite:///sessions.db`, `redis://localhost:6379/0`: see `open_store`, or `cookie://`) or a
+                `Store`
     policy      a `Policy`; its fields can also be given one by one (`idle_timeout=600`)
 
     A configuration that is impossible or unsafe stops the server when it starts: ConfigurationError, with a stable id.
@@ -158,8 +159,15 @@ class SCsessionMiddleware:
             raise error  # as Starlette's own lifespan does: its TestClient waits for that
 
         async def watched(message: Message) -> None:
+            if self._error is not None:
+                return  # the application's own word on our error: the server has been told
             if message["type"] == "lifespan.startup.complete":
-                await self._start(scope.get("app"))
+                try:
+                    await self._start(scope.get("app"))
+                except ConfigurationError as error:
+                    self._error = error
+                    await send({"type": "lifespan.startup.failed", "message": f"SCsessionMiddleware: {error}"})
+                    raise
             elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._stop()
             await send(message)
@@ -168,11 +176,19 @@ class SCsessionMiddleware:
 
     async def _start(self, app: object) -> None:
         self._warn_of_inner_cors()
+        await self._look_at_store()
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever(app))
+
+    async def _look_at_store(self) -> None:
+        """A store that is down now may be up when the first session comes; one that is set up wrongly stays so."""
+        diagnose = getattr(getattr(self.setup.carrier, "backend", None), "diagnose", None)
         try:
             await self.setup.carrier.ping()
+            if diagnose is not None:
+                for sentence in await within(self.setup.policy.deadline, diagnose()):
+                    logger.warning("the session store: %s", sentence)
         except StoreUnavailable as error:
             logger.warning("the session store does not answer yet: %s", error)
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever(app))
 
     def _warn_of_inner_cors(self) -> None:
         from starlette.middleware.cors import CORSMiddleware
@@ -250,7 +266,11 @@ def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:
     if isinstance(store, str) and store.startswith("cookie://"):
         carrier, policy = _by_value(store, policy, keyring, cookies)
     else:
-        opened = open_store(store, clock=policy.clock) if isinstance(store, str) else _checked(store)
+        opened = (
+            open_store(store, clock=policy.clock, timeout=policy.deadline)
+            if isinstance(store, str)
+            else _checked(store)
+        )
         _look_at(opened)
         carrier = ByReference(opened, keyring, cookies.name, deadline=policy.deadline)
     return Setup(policy, keyring, carrier, cookies, Limiter(policy, keyring))

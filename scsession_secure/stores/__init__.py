@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import unquote
 
 from ..errors import ConfigurationError
 from ..record import Conflict, Ended, Patch, Row
 
-__all__ = ["Clock", "OwnerIndex", "Store", "Swept", "Sweeper", "open_store"]
+__all__ = ["Clock", "Diagnosing", "OwnerIndex", "Store", "Swept", "Sweeper", "open_store"]
 
 #: Seconds since the epoch. Injected everywhere, so that tests move time instead of waiting for it.
 Clock = Callable[[], float]
@@ -66,6 +67,15 @@ class Store(Protocol):
         ...
 
 
+class Diagnosing(Protocol):
+    """A store that can look at its server when the application starts."""
+
+    async def diagnose(self) -> Sequence[str]:
+        """What its operator should know, a sentence each: they are logged as warnings. Raises ConfigurationError if
+        nothing can work as it is set up, StoreUnavailable if the server does not answer."""
+        ...
+
+
 @runtime_checkable
 class OwnerIndex(Protocol):
     """A store that can find an owner's sessions."""
@@ -93,73 +103,114 @@ class Sweeper(Protocol):
         ...
 
 
-def open_store(url: str, *, clock: Clock = time.time) -> Store:
+def open_store(url: str, *, clock: Clock = time.time, timeout: float = 1.0) -> Store:
     """The store that a URL names.
 
     memory://                   `?max_sessions=` (1,000,000)
     sqlite:///relative.db       a file in the working directory; sqlite:////absolute.db; `?synchronous=normal` ("full")
+    redis://host:6379/0         also rediss:// (TLS), redis+sentinel://, redis+cluster://: see `stores.redis`
+    memcached://host:11211      see `stores.memcached`
+    postgresql://host/database  see `stores.sql`
+    mysql://host/database       the same; also mariadb://
 
-    Percent-encoding in a path is undone. Raises ConfigurationError: SC010 for a scheme that names no store, SC011 for a
-    malformed URL or an option that the store does not have.
+    `timeout` is in seconds: when a server that has not answered is given up. Percent-encoding is undone. Raises
+    ConfigurationError: SC010 for a scheme that names no store, SC011 for a malformed URL or an option that the store
+    does not have, SC015 if the client library is not installed.
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise _malformed("it is no URL.")
+        raise malformed("it is no URL.")
     try:
         load = _LOADERS[scheme.lower()]
     except KeyError:
         known = ", ".join(f"{name}://" for name in _LOADERS)
         raise ConfigurationError("SC010", f"store= names no kind of store, {scheme}://.", f"Use {known}.") from None
-    return load(url, clock)
+    return load(url, clock, timeout)
 
 
-def _memory(url: str, clock: Clock) -> Store:
+def _memory(url: str, clock: Clock, _timeout: float) -> Store:
     from .memory import MemoryStore
 
-    location, options = _split(url, {"max_sessions"})
+    location, options = split_url(url, {"max_sessions"})
     if location:
-        raise _malformed("memory:// takes no path.")
+        raise malformed("memory:// takes no path.")
     size = options.get("max_sessions", "1000000")
     if not (size.isascii() and size.isdigit()):
-        raise _malformed(f"max_sessions is a whole number, not {size!r}.")
+        raise malformed(f"max_sessions is a whole number, not {size!r}.")
     return MemoryStore(max_sessions=int(size), clock=clock)
 
 
-def _sqlite(url: str, clock: Clock) -> Store:
+def _sqlite(url: str, clock: Clock, timeout: float) -> Store:
     from .sqlite import SQLiteStore
 
-    location, options = _split(url, {"synchronous"})
+    location, options = split_url(url, {"synchronous"})
     if not location.startswith("/") or location in ("/", "//"):
-        raise _malformed("a file is sqlite:///relative.db (three slashes) or sqlite:////absolute.db (four).")
+        raise malformed("a file is sqlite:///relative.db (three slashes) or sqlite:////absolute.db (four).")
     synchronous = options.get("synchronous", "full")
+    patience = 0.8 * timeout  # for another process's lock, and then there is still time for the work itself
     if synchronous == "full":
-        return SQLiteStore(location[1:], clock=clock)
+        return SQLiteStore(location[1:], busy_timeout=patience, clock=clock)
     if synchronous == "normal":
-        return SQLiteStore(location[1:], synchronous="normal", clock=clock)
-    raise _malformed(f'synchronous is "full" or "normal", not {synchronous!r}.')
+        return SQLiteStore(location[1:], synchronous="normal", busy_timeout=patience, clock=clock)
+    raise malformed(f'synchronous is "full" or "normal", not {synchronous!r}.')
 
 
-_LOADERS: Final[dict[str, Callable[[str, Clock], Store]]] = {
+_Loader = Callable[[str, Clock, float], Store]
+
+
+def _remote(module: str, name: str, extra: str) -> _Loader:
+    """The loader of a store that talks to a server with a client library of its own."""
+
+    def load(url: str, clock: Clock, timeout: float) -> Store:
+        try:
+            store = getattr(import_module(f".{module}", __name__), name)
+        except ImportError as error:
+            raise ConfigurationError(
+                "SC015",
+                f"store= names a server whose client library is not installed ({error.name}).",
+                f'Install it with: pip install "scsession-secure[{extra}]"',
+            ) from error
+        opened: Store = store.from_url(url, clock=clock, timeout=timeout)
+        return opened
+
+    return load
+
+
+_redis = _remote("redis", "RedisStore", "redis")
+_sql = _remote("sql", "SQLStore", "sql")
+_LOADERS: Final[dict[str, _Loader]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+    "redis+sentinel": _redis,
+    "rediss+sentinel": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
+    "memcached": _remote("memcached", "MemcachedStore", "memcached"),
+    "postgresql": _sql,
+    "mysql": _sql,
+    "mariadb": _sql,
 }
 
 
-def _split(url: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
+def split_url(url: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
     """What follows `scheme://`, decoded, and the options. Values are not quoted in errors: they may be passwords."""
     location, _, query = url.partition("://")[2].partition("?")
     options: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
         name, separator, value = (unquote(part) for part in pair.partition("="))
         if name not in known:
-            raise _malformed(f"it has no option {name!r}; it has {', '.join(sorted(known))}.")
+            raise malformed(f"it has no option {name!r}; it has {', '.join(sorted(known))}.")
         if not separator or not value or name in options:
-            raise _malformed(f"the option {name!r} needs one value.")
+            raise malformed(f"the option {name!r} needs one value.")
         options[name] = value
     return unquote(location), options
 
 
-def _malformed(problem: str) -> ConfigurationError:
+def malformed(problem: str) -> ConfigurationError:
     return ConfigurationError(
-        "SC011", f"store= cannot be read: {problem}", 'Examples: "memory://", "sqlite:///sessions.db".'
+        "SC011",
+        f"store= cannot be read: {problem}",
+        'Examples: "sqlite:///sessions.db", "redis://localhost:6379/0", "postgresql://user@localhost/app".',
     )
