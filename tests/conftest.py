@@ -7,9 +7,62 @@ from collections.abc import Iterator
 import pytest
 
 from scsession_secure.events import SIGNALS
+from tests.harness.backends.fixtures import (
+    cluster_with_replicas,
+    mariadb_server,
+    mariadb_url,
+    memcached_server,
+    memcached_url,
+    own_mariadb,
+    own_memcached,
+    own_postgres,
+    own_redis,
+    own_redis_cluster,
+    own_redis_sentinel,
+    own_valkey,
+    postgres_server,
+    postgres_url,
+    prefix,
+    redis_cluster,
+    redis_cluster_url,
+    redis_sentinel,
+    redis_sentinel_url,
+    redis_server,
+    redis_tls_server,
+    redis_url,
+    valkey_server,
+    valkey_url,
+)
 from tests.harness.chromium import chromium, page
 
-__all__ = ["chromium", "page"]
+__all__ = [
+    "chromium",
+    "page",
+    "cluster_with_replicas",
+    "mariadb_server",
+    "mariadb_url",
+    "memcached_server",
+    "memcached_url",
+    "own_mariadb",
+    "own_memcached",
+    "own_postgres",
+    "own_redis",
+    "own_redis_cluster",
+    "own_redis_sentinel",
+    "own_valkey",
+    "postgres_server",
+    "postgres_url",
+    "prefix",
+    "redis_cluster",
+    "redis_cluster_url",
+    "redis_sentinel",
+    "redis_sentinel_url",
+    "redis_server",
+    "redis_tls_server",
+    "redis_url",
+    "valkey_server",
+    "valkey_url",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
