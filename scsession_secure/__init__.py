@@ -5,6 +5,7 @@ app.add_middleware(SCsessionMiddleware, secret_key=os.environ["SECRET_KEY"])
 
 from __future__ import annotations
 
+from .adopt import StarletteCookies
 from .context import Refuse
 from .errors import (
     ConfigurationError,
@@ -51,6 +52,7 @@ __all__ = [
     "SessionExcluded",
     "SessionTooLarge",
     "StaleSession",
+    "StarletteCookies",
     "StoreUnavailable",
     "TransactionConflict",
     "UnstorableValue",

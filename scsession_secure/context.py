@@ -7,10 +7,12 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from .crypto import new_id
 from .events import Event, has_receivers
-from .record import Row
+from .record import Row, ended_by
 
 if TYPE_CHECKING:
+    from .adopt import StarletteReader
     from .carriers import Carrier
     from .cookies import CookieWriter
     from .crypto import Keyring
@@ -125,6 +127,8 @@ class Setup:
     carrier: Carrier
     cookies: CookieWriter
     limiter: Limiter
+    #: Reads the cookies of Starlette's sessions that are to be taken over.
+    starlette: StarletteReader | None = None
     #: Endings that the store has not confirmed, by id. They count as ended here, and are tried again.
     unconfirmed: dict[str, Unconfirmed] = field(default_factory=dict)
     #: Open WebSockets by the id of their session.
@@ -148,7 +152,7 @@ class Context:
     session: Session
     store: Store
 
-    # identify
+    # identify, or adopt where it finds nothing
     token: Token | None = None  # the presented cookie, if a key of ours signed it
     record: Record | None = None  # the live record that it proves; persist replaces it as it changes
     rejected: bool = False  # a cookie of our name was forged or names nothing
@@ -157,6 +161,9 @@ class Context:
     adopt: bool = False  # the presented generation is newer than the store's
 
     ended: Ended | None = None  # how the session of the presented cookie ended, if only just now
+
+    # adopt
+    spent: bool = False  # the cookie of Starlette's was taken over before: the browser may forget it
 
     # any layer that takes the session away
     inert: Inert | None = None
@@ -224,12 +231,13 @@ class Context:
         self.setup.end_sockets(id)
         self.announce("session_destroyed", session_id=id, owner=owner, reason=reason)
 
-    async def end(self, id: str, reason: str, *, operation: str) -> bool:
+    async def end(self, id: str, reason: str) -> bool:
         """End a session: whether this call did it, which is then announced. Raises StoreUnavailable."""
-        row = await self.store.end(id, reason, operation=operation)
-        if not isinstance(row, Row):
+        operation = f"{reason} {new_id()}"
+        answer = await self.store.end(id, reason, operation=operation)
+        if not ended_by(answer, operation):
             return False
-        self.destroyed(id, row.owner, reason)
+        self.destroyed(id, answer.owner if isinstance(answer, Row) else None, reason)
         return True
 
     def remember_ending(self, id: str, reason: str, operation: str) -> None:

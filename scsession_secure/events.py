@@ -81,7 +81,11 @@ class SessionSignal(NamedSignal):
         return super().connect(receiver, sender=sender, weak=weak)
 
 
-session_created = SessionSignal("session_created", "A session was stored for the first time.")
+session_created = SessionSignal(
+    "session_created",
+    "A session was stored for the first time; `reason` is adopted if it was one of Starlette's, that of the rotation if"
+    " it follows another (`previous_id`).",
+)
 session_modified = SessionSignal("session_modified", "Values of a session changed; `keys` names them.")
 session_destroyed = SessionSignal(
     "session_destroyed",
@@ -95,7 +99,8 @@ session_regenerated = SessionSignal(
 session_renewed = SessionSignal("session_renewed", "The cookie's verifier was renewed; `generation` is the new one.")
 session_rejected = SessionSignal(
     "session_rejected",
-    "A cookie was not accepted; `reason` is malformed, unknown, ended, verifier, conflict, unreadable or cross_site.",
+    "A cookie was not accepted; `reason` is malformed, unknown, ended, verifier, conflict, unreadable, cross_site or "
+    "replayed.",
 )
 session_theft_detected = SessionSignal(
     "session_theft_detected",

@@ -113,8 +113,10 @@ class Exchange:
     def _refusal_headers(self, headers: list[Header]) -> list[Header]:
         """Nobody keeps a refusal, and no cookie of ours is in it, except one that deletes: a logout that the store has
         not confirmed."""
-        cookies = self._ctx.setup.cookies
+        cookies, starlette = self._ctx.setup.cookies, self._ctx.setup.starlette
         headers = cookies.put(headers, cookies.deleting() if self._ctx.delete_cookie else None)
+        if self._ctx.delete_cookie and starlette is not None and starlette.retires(self._ctx.headers, self._ctx.now):
+            headers.append((b"set-cookie", starlette.deletion or b""))  # or another worker would let it go on
         return vary(no_store(headers), "Accept", "Cookie", "Origin", "Sec-Fetch-Site")
 
     async def answered(self, error: SessionError) -> bool:

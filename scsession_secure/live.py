@@ -133,7 +133,7 @@ class LiveSession:
 
     async def _end_edited(self, record: Record, reason: str) -> None:
         ctx = self.ctx
-        await ctx.end(record.id, reason, operation="edit")
+        await ctx.end(record.id, reason)
         await announce(ctx)
         ctx.session._empty()
         ctx.record = None

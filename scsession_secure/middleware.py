@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
+from .adopt import StarletteCookies, open_reader
 from .carriers import ByReference, ByValue, Carrier, within
 from .context import CLOCK_SKEW, Context, Setup
 from .cookies import CookieWriter
@@ -49,6 +50,7 @@ class SCsessionMiddleware:
     store       a URL (`sqlite:///sessions.db`, `redis://localhost:6379/0`: see `open_store`, or `cookie://`) or a
                 `Store`
     policy      a `Policy`; its fields can also be given one by one (`idle_timeout=600`)
+    adopt       `StarletteCookies(secret)`: sessions of Starlette's own middleware are taken over, each once
 
     A configuration that is impossible or unsafe stops the server when it starts: ConfigurationError, with a stable id.
 
@@ -65,6 +67,7 @@ class SCsessionMiddleware:
         secret_key: object = None,
         store: str | Store | None = None,
         policy: Policy | None = None,
+        adopt: StarletteCookies | None = None,
         **overrides: Unpack[PolicyOverrides],
     ) -> None:
         self.app = app
@@ -74,7 +77,7 @@ class SCsessionMiddleware:
         try:
             settings = (policy or Policy()).with_overrides(overrides)
             keyring = Keyring(secret_key)
-            self.setup = _set_up(settings, keyring, DEFAULT_STORE if store is None else store)
+            self.setup = _set_up(settings, keyring, DEFAULT_STORE if store is None else store, adopt)
             self._next_sweep = settings.clock() + SWEEP_INTERVAL
         except ConfigurationError as error:
             # Raised here, it would leave uvicorn running and answering 500: the lifespan refuses to start instead.
@@ -255,7 +258,7 @@ class SCsessionMiddleware:
             await deliver(app, [event])
 
 
-def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:
+def _set_up(policy: Policy, keyring: Keyring, store: str | Store, adopt: StarletteCookies | None) -> Setup:
     cookies = CookieWriter(policy)
     if not policy.cookie_https_only and not policy.loopback_only:
         logger.warning(
@@ -273,7 +276,7 @@ def _set_up(policy: Policy, keyring: Keyring, store: str | Store) -> Setup:
         )
         _look_at(opened)
         carrier = ByReference(opened, keyring, cookies.name, deadline=policy.deadline)
-    return Setup(policy, keyring, carrier, cookies, Limiter(policy, keyring))
+    return Setup(policy, keyring, carrier, cookies, Limiter(policy, keyring), open_reader(adopt, policy, carrier))
 
 
 def _checked(store: Store) -> Store:

@@ -36,6 +36,7 @@ __all__ = [
     "Record",
     "Row",
     "Unreadable",
+    "ended_by",
     "expiry_reason",
     "pack",
     "pack_time",
@@ -115,6 +116,11 @@ class Patch:
         if self.extend_to is not None:
             deadline = max(deadline, self.extend_to)
         return Row(row.version + 1, deadline, row.owner, fields)
+
+
+def ended_by(answer: Row | Conflict | Ended | None, operation: str) -> bool:
+    """Whether an `end` of this name has ended the session. Its first answer, with the row, may have been lost."""
+    return isinstance(answer, Row) or (isinstance(answer, Ended) and answer.operation == operation)
 
 
 class Birth(msgspec.Struct, array_like=True, frozen=True):

@@ -132,20 +132,20 @@ def cookie_name(value: object) -> str:
     return value
 
 
-def cookie_path(value: object) -> str:
+def cookie_path(value: object, name: str = "cookie_path") -> str:
     if not isinstance(value, str) or not _PATH.fullmatch(value) or len(value) > _ATTRIBUTE_MAX_BYTES:
         raise ConfigurationError(
-            "SC031", f"cookie_path={str(value)[:80]!r} is no path.", "It starts with '/', without ';' or spaces."
+            "SC031", f"{name}={str(value)[:80]!r} is no path.", "It starts with '/', without ';' or spaces."
         )
     return value
 
 
-def cookie_domain(value: object) -> str | None:
+def cookie_domain(value: object, name: str = "cookie_domain") -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not _DOMAIN.fullmatch(value) or len(value) > _ATTRIBUTE_MAX_BYTES:
         raise ConfigurationError(
-            "SC031", f"cookie_domain={str(value)[:80]!r} is no domain.", "Leave it out for this host only."
+            "SC031", f"{name}={str(value)[:80]!r} is no domain.", "Leave it out for this host only."
         )
     return value
 

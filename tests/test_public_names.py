@@ -119,9 +119,9 @@ def test_an_event_is_frozen():
 def test_the_signature_of_the_middleware():
     """Everything is by keyword, as in design.md section 4."""
     parameters = inspect.signature(SCsessionMiddleware).parameters
-    assert list(parameters) == ["app", "secret_key", "store", "policy", "overrides"]
+    assert list(parameters) == ["app", "secret_key", "store", "policy", "adopt", "overrides"]
     by_keyword = {name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert by_keyword == {"secret_key", "store", "policy"}
+    assert by_keyword == {"secret_key", "store", "policy", "adopt"}
 
 
 def test_it_imports_no_extra():

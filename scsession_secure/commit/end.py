@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..context import CLOCK_SKEW, Context
 from ..crypto import new_id
 from ..errors import StoreUnavailable
-from ..record import Ended, Record, Row
+from ..record import Ended, Record, Row, ended_by
 from ..token import Token
 from .records import parsed
 
@@ -24,12 +24,13 @@ async def end(ctx: Context, record: Record, token: Token, reason: str) -> bool:
         ctx.remember_ending(record.id, reason, operation)
         ctx.delete_cookie = True
         raise
-    if isinstance(result, Row):
+    ours = ended_by(result, operation)
+    if ours:
         ctx.destroyed(record.id, record.row.owner, reason)
     ctx.record = None
     ctx.logged_out = done and reason == "logout"
     ctx.forget_cookie = done
-    return done and (replaced or isinstance(result, Row))
+    return done and (replaced or ours)
 
 
 async def claim(ctx: Context, token: Token, reason: str) -> bool:
@@ -39,7 +40,8 @@ async def claim(ctx: Context, token: Token, reason: str) -> bool:
     follower = ctx.setup.carrier.reader.next_record(token)
     if not await ctx.store.create(follower.id, Row(1, ctx.now + CLOCK_SKEW, None, {})):
         return False
-    return isinstance(await ctx.store.end(follower.id, reason, operation="claim"), Row)
+    operation = f"claim {new_id()}"
+    return ended_by(await ctx.store.end(follower.id, reason, operation=operation), operation)
 
 
 async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
@@ -52,7 +54,7 @@ async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
     heir = parsed(follower.id, await ctx.store.get(follower.id))
     if heir is None or heir.birth.by_login:
         return False
-    await ctx.end(heir.id, reason, operation=f"{reason} {new_id()}")
+    await ctx.end(heir.id, reason)
     return True
 
 

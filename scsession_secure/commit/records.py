@@ -20,6 +20,7 @@ from ..record import (
     TOKEN,
     UNTIL,
     Birth,
+    Ended,
     Patch,
     Possession,
     Record,
@@ -39,6 +40,7 @@ __all__ = [
     "fresh_token",
     "in_step",
     "is_activity",
+    "is_twin",
     "operation_of",
     "parsed",
     "patch_of",
@@ -75,8 +77,12 @@ def born(ctx: Context, lineage: str) -> Birth:
 
 
 def operation_of(successor: Token) -> str:
-    """Names a rotation in the store: whoever wants the same successor is its twin."""
+    """What the name of a rotation begins with: whoever wants the same successor is its twin."""
     return b64(successor.verifier_hash)
+
+
+def is_twin(ended: Ended, successor: Token) -> bool:
+    return ended.operation.partition(" ")[0] == operation_of(successor)
 
 
 async def create(ctx: Context, token: Token, content: Content) -> bool:
@@ -85,7 +91,7 @@ async def create(ctx: Context, token: Token, content: Content) -> bool:
     fields = {DATA + key: seal(DATA + key, value) for key, value in content.values.items()}
     fields |= {FLASH + id: seal(FLASH + id, value) for id, value in content.flashes.items()}
     fields[BIRTH] = pack(structs.replace(content.birth, made_by=os.urandom(8)))
-    fields[TOKEN] = pack(Possession(0, token.verifier_hash, token.key_id, ctx.now))
+    fields[TOKEN] = pack(Possession(token.generation, token.verifier_hash, token.key_id, ctx.now))
     fields[SEEN] = pack_time(ctx.now)
     if content.until is not None:
         fields[UNTIL] = pack_time(content.until)

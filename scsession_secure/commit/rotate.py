@@ -10,13 +10,13 @@ from typing import Final
 
 from .. import codec
 from ..context import STALE, Context, Refuse, Rotation
-from ..crypto import Unopened
+from ..crypto import Unopened, new_id
 from ..errors import StoreUnavailable
 from ..loading import opened
-from ..record import DATA, FLASH, Birth, Conflict, Ended, Record, Row
+from ..record import DATA, FLASH, Birth, Conflict, Ended, Record, ended_by
 from ..session import Changes
 from ..token import Token
-from .records import Content, born, create, operation_of, parsed, patch_of
+from .records import Content, born, create, is_twin, operation_of, parsed, patch_of
 from .start import start, take_over
 
 __all__ = ["rotate"]
@@ -29,7 +29,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
     """STALE if another rotation or an end was faster, unless this is a login, which stands on its own. Raises
     StoreUnavailable."""
     successor = ctx.setup.carrier.reader.next_record(token, rotation.purpose)
-    operation = operation_of(successor)
+    operation = f"{operation_of(successor)} {new_id()}"
     reason = "logout" if rotation.reason == "logout" else "replaced"
     for _ in range(_ATTEMPTS):
         try:
@@ -45,9 +45,9 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
         old = current
     else:
         raise StoreUnavailable("other writers were faster in every attempt to rotate")
-    if isinstance(result, Row):
+    if ended_by(result, operation):  # and if its row got lost on the way: it was of the version that we have
         ctx.announce("session_destroyed", session_id=old.id, owner=old.row.owner, reason=reason)
-    elif isinstance(result, Ended) and result.operation == operation:
+    elif isinstance(result, Ended) and is_twin(result, successor):
         # A twin ended it (same cookie, same purpose) and may not have come to make the new one yet. What we loaded may
         # be older than what the twin will write, except for who is logged in: that is what makes it a twin.
         values, flashes = _privileges(ctx), {}

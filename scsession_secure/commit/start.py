@@ -11,7 +11,7 @@ from ..record import BIRTH, Record, Row
 from ..session import Changes
 from ..token import Token
 from .end import claim
-from .records import Content, born, create, fresh_token, operation_of, parsed, patch_of
+from .records import Content, born, create, fresh_token, is_twin, parsed, patch_of
 
 __all__ = ["start", "take_over"]
 
@@ -28,11 +28,7 @@ async def start(ctx: Context, changes: Changes) -> Refuse | None:
     if ctx.token is not None:
         follower = ctx.setup.carrier.reader.next_record(ctx.token, f"login {owner}")
         ended = ctx.ended
-        if (
-            ended is not None
-            and ended.reason == "replaced"
-            and (not owner or ended.operation != operation_of(follower))
-        ):
+        if ended is not None and ended.reason == "replaced" and (not owner or not is_twin(ended, follower)):
             return STALE  # by a rotation of another purpose, whose session this one must not displace
         if await _begin(ctx, follower if owner is not None else fresh_token(ctx, follower.id), changes):
             return None

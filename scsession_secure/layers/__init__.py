@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ..context import Context, Discard, Refuse
+from .adopt import adopt, retire
 from .announce import announce
 from .fingerprint import fingerprint
 from .fixation import fixation
@@ -26,6 +27,7 @@ Layer = Callable[[Context], Awaitable[Discard | Refuse | None]]
 
 INWARD: Final[tuple[Layer, ...]] = (
     identify,  # first: nothing is known before the cookie is, and a forged one ends here without a store trip
+    adopt,  # after identify: a session of ours rules; what it takes over is asked all that follows
     timeouts,  # a session that is over needs no further question
     fingerprint,  # whose client? before anything that a thief could use up for the owner
     origin,  # needs to know whether there is a session: with one it refuses, without one it only disarms
@@ -43,5 +45,6 @@ COMMIT: Final[tuple[Layer, ...]] = (
 OUTWARD: Final[tuple[Layer, ...]] = (
     *COMMIT,
     respond,  # headers only after the store has confirmed
+    retire,  # after respond: Starlette's cookie goes where ours comes
     announce,  # last: an event tells what is durable
 )

@@ -33,7 +33,7 @@ async def fingerprint(ctx: Context) -> Discard | None:
         return ctx.lose("another client", STALE_SESSION)
     ctx.session._ended("fingerprint")
     try:
-        await ctx.end(record.id, "fingerprint", operation="fingerprint")
+        await ctx.end(record.id, "fingerprint")
     except StoreUnavailable:
         ctx.store_failed("end")
         ctx.remember_ending(record.id, "fingerprint", "fingerprint")

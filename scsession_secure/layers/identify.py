@@ -168,5 +168,5 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
         return record
     if reaction == "end":
         ctx.session._ended("theft")
-        await ctx.end(record.id, "theft", operation=f"theft {token.generation}")
+        await ctx.end(record.id, "theft")
     return ctx.lose("old generation", STALE_SESSION)

@@ -95,5 +95,5 @@ async def _end_superseded(ctx: Context, owner: str | None, reason: str) -> bool:
     ended = False
     for id, only in ctx.superseded.items():
         if only is None or only == owner:
-            ended = await ctx.end(id, reason, operation="superseded") or ended
+            ended = await ctx.end(id, reason) or ended
     return ended

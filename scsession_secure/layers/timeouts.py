@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..codec import Undecodable
 from ..context import STALE_SESSION, Context, Discard
-from ..crypto import Unopened
+from ..crypto import Unopened, new_id
 from ..errors import StoreUnavailable
 from ..loading import load_into
 from ..policy import Policy
-from ..record import Conflict, Ended, Record, Row, Unreadable
+from ..record import Conflict, Ended, Record, Row, Unreadable, ended_by
 
 __all__ = ["expired", "timeouts"]
 
@@ -31,20 +31,21 @@ async def timeouts(ctx: Context) -> Discard | None:
     if reason == "idle" and ctx.setup.carrier.reissues:
         # An old copy of a cookie that its owner still uses looks just like this: it is refused, and ends nothing.
         return ctx.lose(f"expired ({reason})")
+    operation = f"{reason} {new_id()}"
     try:
-        result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation="expiry")
+        result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation=operation)
     except StoreUnavailable:
         ctx.store_failed("end")
         return ctx.lose(f"expired ({reason})")
     if isinstance(result, Conflict):  # another request was active while we looked
         return await _again(ctx, record.id, result.row)
-    if isinstance(result, Ended):
+    ctx.ended_here = ended_by(result, operation)
+    if isinstance(result, Ended) and not ctx.ended_here:
         ctx.ended = result
         return ctx.lose(f"ended just now ({result.reason})", STALE_SESSION, keep_token=True)
-    if isinstance(result, Row):
+    if ctx.ended_here:
         ctx.destroyed(record.id, record.row.owner, reason)
     ctx.forget_cookie = True
-    ctx.ended_here = isinstance(result, Row)
     return ctx.lose(f"expired ({reason})", keep_token=ctx.ended_here)
 
 
