@@ -1,17 +1,22 @@
 # make help lists the targets. Everything runs in .venv, which is made on first use.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo scaling test check bench clean
 
 PY := .venv/bin/python
 CHECKED := scsession_secure tests $(wildcard examples) $(wildcard benchmarks)
 SNIPPETS := build/snippets
+PAGES := $(filter-out docs/your-own-store.md,$(wildcard docs/*.md)) # its second snippet imports the first: tests run both
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 
 demo: .venv/.demo ## serve the example shop on http://localhost:8000 (PORT=... for another port)
 	@exec $(PY) -m examples.shop
+
+scaling: .venv/.demo ## the shop with two workers on Redis, which is installed if that may be done (REDIS_URL=... for yours)
+	@[ -n "$$REDIS_URL" ] || command -v redis-server >/dev/null || bash .ci/apt redis-server
+	@exec $(PY) -m examples.scaling
 
 test: .venv/.dev ## the whole suite, with coverage (ARGS="-k word" for a part, without)
 	@bash tests/setup.sh
@@ -20,7 +25,7 @@ test: .venv/.dev ## the whole suite, with coverage (ARGS="-k word" for a part, w
 check: .venv/.dev ## format, lint and types, also of the examples and of the README's code
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(PY) -m tests.harness.snippets $(SNIPPETS) README.md
+	$(PY) -m tests.harness.snippets $(SNIPPETS) README.md $(PAGES)
 	$(PY) -m mypy $(CHECKED)
 	$(PY) -m mypy --config-file= --check-untyped-defs $(SNIPPETS)
 	$(PY) -m basedpyright --pythonpath $(PY) $(wildcard examples) $(SNIPPETS)

@@ -1,0 +1,140 @@
+"""`python -m examples.scaling`: two workers behind one address, sessions on Redis."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.harness.backends.redis import Redis
+from tests.harness.servers import ROOT, free_port
+
+PATIENCE = 60.0
+
+
+class Scaling:
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.url = f"http://localhost:{env['PORT']}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "examples.scaling"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "SECRET_KEY": "", **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as pipe:
+            for line in pipe:
+                self.lines.append(line.rstrip())
+                if line.startswith("Shop ready:"):
+                    self._ready.set()
+        self._ready.set()
+
+    def wait(self) -> None:
+        assert self._ready.wait(PATIENCE)
+        assert f"Shop ready: {self.url}" in self.lines, self.lines
+
+    def said(self) -> list[str]:
+        """All its lines, when it has ended."""
+        self._reader.join(10)
+        return self.lines
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(20)
+        self.said()
+
+
+Start = Callable[..., Scaling]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Scaling] = []
+
+    def start(**env: str) -> Scaling:
+        started.append(Scaling(tmp_path, **{"PORT": str(free_port()), **env}))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            os.killpg(one.process.pid, signal.SIGKILL)
+            one.process.wait()
+
+
+def workers_that_answer(client: httpx.Client, url: str, path: str = "/") -> dict[str, httpx.Response]:
+    """The answer of each of two workers; each request is a connection of its own, which either may take."""
+    seen: dict[str, httpx.Response] = {}
+    for _ in range(400):
+        answer = client.get(url + path, headers={"connection": "close"})
+        seen[answer.headers["x-worker"]] = answer
+        if len(seen) == 2:
+            break
+    return seen
+
+
+@pytest.mark.slow
+def test_both_workers_know_the_visitor(start: Start, redis_server: Redis) -> None:
+    """One address, two processes: who logs in at one is known to the other, and a logout at one holds at both."""
+    shop = start(REDIS_URL=f"redis://127.0.0.1:{redis_server.port}/0")
+    shop.wait()
+    with httpx.Client(trust_env=False, follow_redirects=True, timeout=20) as client:
+        client.post(f"{shop.url}/register", data={"name": "ada", "password": "correct horse battery"})
+        seen = workers_that_answer(client, shop.url, "/session")
+        assert len(seen) == 2
+        assert ["ada" in answer.text for answer in seen.values()] == [True, True]
+        client.post(f"{shop.url}/logout")
+        seen = workers_that_answer(client, shop.url, "/session")
+        assert len(seen) == 2
+        assert ["ada" in answer.text for answer in seen.values()] == [False, False]
+    shop.stop()
+    assert "Traceback" not in "\n".join(shop.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("redis_server")  # there is a redis-server to start
+def test_it_brings_its_own_redis(start: Start) -> None:
+    """Without REDIS_URL it starts a Redis, says when it is ready, and ends it with the shop."""
+    shop = start(REDIS_URL="")
+    shop.wait()
+    redis = children(shop.process.pid, "redis-server")
+    assert len(redis) == 1
+    assert httpx.get(shop.url, trust_env=False, timeout=20).status_code == 200
+    shop.stop()
+    assert not Path(f"/proc/{redis[0]}").exists()
+
+
+def children(parent: int, name: str) -> list[int]:
+    """The processes of this name that a process has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, _, rest = stat.read_text().partition(f" ({name}) ")
+            if rest and int(rest.split()[1]) == parent:
+                found.append(int(pid))
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORKERS", "0"), ("WORKERS", "many"), ("PORT", "70000")])
+def test_a_setting_that_is_none(start: Start, name: str, value: str) -> None:
+    """A number that is none is named, with the range."""
+    shop = start(**{name: value})
+    assert shop.process.wait(PATIENCE) == 1
+    assert any(f"{name} is {value!r}" in line for line in shop.said())
