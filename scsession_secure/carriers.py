@@ -205,10 +205,10 @@ class _CookieStore:
         return ended if ended is not None else self.rows.get(id)
 
     async def create(self, id: str, row: Row) -> bool:
-        if await self.get(id) is not None:
-            return False
-        self.rows[id] = row
-        return True
+        found = await self.get(id)
+        if found is None:
+            self.rows[id] = Row(row.version, row.expires_at, row.owner, dict(row.fields))
+        return found is None or found == row
 
     async def update(self, id: str, patch: Patch) -> int | Conflict | Ended | None:
         found = await self.get(id)
@@ -224,6 +224,8 @@ class _CookieStore:
         self, id: str, reason: str, *, if_version: int | None = None, operation: str
     ) -> Row | Conflict | Ended | None:
         row = self.rows.get(id)
+        if row is not None and if_version not in (None, row.version) and await self.get(id) is row:
+            return Conflict(row)
         # A copy may live until the absolute end, as it was set or as it is now: that is how long the end is listed.
         until = self._clock() + self._longest
         with suppress(Unreadable):  # a name that is only claimed has no facts

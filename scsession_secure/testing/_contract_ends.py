@@ -12,14 +12,15 @@ import pytest
 from ..record import ENDED_RETENTION, Conflict, Ended, Patch, Row
 from ..stores import Store, Sweeper, Swept
 from ._contract_support import (
-    able_to_find_owners,
-    able_to_sweep,
     acknowledged,
     created,
     facts,
     live,
+    needs,
     new_id,
     new_row,
+    owner_index,
+    sweeper,
     swept,
     together,
     turns,
@@ -164,18 +165,19 @@ class EndContract:
         assert isinstance(await store.update(id, Patch(put={"d:late": b"1"})), int)
         assert isinstance(await store.end(id, "idle", operation="op"), Row)
 
+    @needs("sweep")
     @pytest.mark.asyncio
     async def test_sweep(self, store: Store, peer: Store, clock: Clock) -> None:
         """A sweep ends what is at or past its deadline, with its row and the reason, and nothing else."""
-        sweeper = able_to_sweep(store)
+        sweeping = sweeper(store)
         idle = await created(store, clock, facts(clock, absolute_after=99), after=10, owner="ann")
         absolute = await created(store, clock, facts(clock, absolute_after=10), after=10)
         not_yet = await created(store, clock, after=10.5)
         rows = {id: await live(store, id) for id in (idle, absolute)}
         clock.move(9.5)
-        assert await sweeper.sweep(clock.now, 100) == []
+        assert await sweeping.sweep(clock.now, 100) == []
         clock.move(0.5)
-        found = await sweeper.sweep(clock.now, 100)
+        found = await sweeping.sweep(clock.now, 100)
         assert {one.id: one for one in found} == {
             idle: Swept(idle, rows[idle], "idle"),
             absolute: Swept(absolute, rows[absolute], "absolute"),
@@ -186,34 +188,35 @@ class EndContract:
             assert left.reason == reason
             assert isinstance(await peer.update(id, Patch(put={"d:a": b"2"})), Ended)
         assert isinstance(await store.get(not_yet), Row)
-        assert await sweeper.sweep(clock.now, 100) == []
+        assert await sweeping.sweep(clock.now, 100) == []
 
+    @needs("sweep")
     @pytest.mark.asyncio
     async def test_sweep_keeps_to_its_limit(self, store: Store, clock: Clock) -> None:
         """A sweep ends no more than its limit; the next ones go on."""
-        sweeper = able_to_sweep(store)
+        sweeping = sweeper(store)
         ids = {await created(store, clock, after=number) for number in range(25)}
         clock.move(30)
         sizes, found = [], set[str]()
-        while batch := await sweeper.sweep(clock.now, 10):
+        while batch := await sweeping.sweep(clock.now, 10):
             sizes.append(len(batch))
             found |= {one.id for one in batch}
         assert sizes == [10, 10, 5]
         assert found == ids
 
+    @needs("sweep")
     @pytest.mark.asyncio
     async def test_sweepers_claim_once(self, store: Store, peer: Store, clock: Clock) -> None:
         """Of many sweepers at once, exactly one is given each session."""
-        able_to_sweep(store)
         ids = [await created(store, clock, after=1) for _ in range(50)]
         clock.move(2)
         batches = await together(swept(one, clock, 7) for one in itertools.islice(turns(store, peer), 20))
         assert sorted(one.id for batch in batches for one in batch) == sorted(ids)
 
+    @needs("sweep")
     @pytest.mark.asyncio
     async def test_sweep_spares_what_was_touched(self, store: Store, peer: Store, clock: Clock) -> None:
         """A session that was touched before the sweep lives; one whose deadline was moved earlier goes."""
-        able_to_sweep(store)
         touched, shortened = await created(store, clock, after=10), await created(store, clock, after=1000)
         await peer.update(touched, Patch(extend_to=clock.now + 100))
         await peer.update(shortened, Patch(set_expires_at=clock.now + 5))
@@ -223,10 +226,10 @@ class EndContract:
         clock.move(50)
         assert [one.id for one in await swept(store, clock)] == [touched]
 
+    @needs("sweep")
     @pytest.mark.asyncio
     async def test_sweep_beside_touches(self, store: Store, peer: Store, clock: Clock) -> None:
         """A session that is touched and swept at once is either alive and not reported, or ended and reported."""
-        able_to_sweep(store)
         ids = [await created(store, clock, after=1) for _ in range(40)]
         clock.move(2)
         calls: list[Awaitable[Any]] = [peer.update(id, Patch(extend_to=clock.now + 100)) for id in ids]
@@ -238,10 +241,10 @@ class EndContract:
         touched = [answer for answer in answers if not isinstance(answer, list)]
         assert {id for id, answer in zip(ids, touched, strict=True) if isinstance(answer, Ended)} == reported
 
+    @needs("sweep")
     @pytest.mark.asyncio
     async def test_sweep_leaves_the_ended_alone(self, store: Store, clock: Clock) -> None:
         """A session that was ended before its deadline is not reported when that comes, and keeps its reason."""
-        able_to_sweep(store)
         id = await created(store, clock, after=10)
         await store.end(id, "logout", operation="op")
         left = await store.get(id)
@@ -251,10 +254,11 @@ class EndContract:
 
     # Owners
 
+    @needs("owned_by")
     @pytest.mark.asyncio
     async def test_owned_by(self, store: Store, peer: Store, clock: Clock) -> None:
         """An owner's live sessions are all found, with their rows as they are now, and no one else's."""
-        index = able_to_find_owners(peer)
+        index = owner_index(peer)
         ann, eve = (f"{name}-{new_id()}" for name in ("ann", "eve"))
         ids = [await created(store, clock, owner=ann) for _ in range(5)]
         await created(store, clock, owner=eve)
@@ -266,19 +270,21 @@ class EndContract:
         assert set(ids) - {ids[1]} <= set(found) <= set(ids)
         assert await index.owned_by(f"nobody-{new_id()}") == {}
 
+    @needs("owned_by")
     @pytest.mark.asyncio
     async def test_odd_owners(self, store: Store, clock: Clock) -> None:
         """Any text is an owner, and each is another one: nothing is folded, trimmed or read as a pattern."""
-        index = able_to_find_owners(store)
+        index = owner_index(store)
         ids = {owner: await created(store, clock, owner=owner) for owner in ODD_OWNERS}
         for owner, id in ids.items():
             assert (await live(store, id)).owner == owner
             assert await index.owned_by(owner) == {id: await live(store, id)}
 
+    @needs("owned_by")
     @pytest.mark.asyncio
     async def test_owned_by_misses_none(self, store: Store, peer: Store, clock: Clock) -> None:
         """Sessions that an owner gets in parallel are all found."""
-        index = able_to_find_owners(store)
+        index = owner_index(store)
         ids, owner = [new_id() for _ in range(50)], f"ann-{new_id()}"
         await together(
             one.create(id, new_row(clock, owner=owner)) for one, id in zip(turns(store, peer), ids, strict=False)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
-
-import pytest
 
 from ..record import BIRTH, SEEN, TOKEN, Birth, Conflict, Patch, Possession, Row, pack, pack_time
 from ..stores import OwnerIndex, Store, Sweeper, Swept
 from .clock import Clock
 
 _T = TypeVar("_T")
+_Test = TypeVar("_Test", bound=Callable[..., object])
 
 
 def new_id() -> str:
@@ -85,13 +84,21 @@ def turns(store: Store, peer: Store) -> Iterable[Store]:
     return itertools.cycle((store, peer))
 
 
-def able_to_sweep(store: Store) -> Sweeper:
-    if not isinstance(store, Sweeper):
-        pytest.skip("this store collects by itself")
+def needs(ability: str) -> Callable[[_Test], _Test]:
+    """Marks a test of what not every store can: see `StoreContract.lacks`."""
+
+    def marked(test: _Test) -> _Test:
+        test.needs = ability  # type: ignore[attr-defined]  # a note of our own on a function
+        return test
+
+    return marked
+
+
+def sweeper(store: Store) -> Sweeper:
+    assert isinstance(store, Sweeper)
     return store
 
 
-def able_to_find_owners(store: Store) -> OwnerIndex:
-    if not isinstance(store, OwnerIndex):
-        pytest.skip("this store cannot find an owner's sessions")
+def owner_index(store: Store) -> OwnerIndex:
+    assert isinstance(store, OwnerIndex)
     return store

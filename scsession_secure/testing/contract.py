@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from typing import ClassVar
 
 import pytest
 import pytest_asyncio
@@ -27,7 +28,19 @@ __all__ = ["StoreContract"]
 
 
 class StoreContract(RowContract, EndContract):
-    """Subclass it, name the class Test..., and make a store."""
+    """Subclass it, name the class Test..., and make a store.
+
+    lacks  what the store cannot do, of "sweep" and "owned_by": those tests are not there. What it does not lack it must
+           have
+    """
+
+    lacks: ClassVar[Collection[str]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in dir(cls):
+            if getattr(getattr(cls, name), "needs", None) in cls.lacks:
+                setattr(cls, name, None)
 
     async def make_store(self, clock: Clock) -> Store:
         """A new store without sessions. Whatever event loop it is called in, it is used in others too."""
@@ -53,6 +66,12 @@ class StoreContract(RowContract, EndContract):
         peer = await self.make_peer(store, clock)
         yield peer
         await peer.close()
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("ability", ["sweep", "owned_by"])
+    async def test_abilities(self, store: Store, ability: str) -> None:
+        """It has each ability that it does not say it lacks, and no other."""
+        assert hasattr(store, ability) == (ability not in self.lacks)
 
     def test_any_event_loop(self, clock: Clock) -> None:
         """Every call may come from another event loop: test clients make a new one for each request."""
