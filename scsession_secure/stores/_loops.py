@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,7 @@ class PerLoop(Generic[_T]):
         self._drop = drop
         self._lock = threading.Lock()
         self._of: dict[asyncio.AbstractEventLoop, _T] = {}
+        weakref.finalize(self, _drop_closed, self._of, drop)
 
     def current(self) -> _T:
         """That of the running loop."""
@@ -48,9 +50,13 @@ class PerLoop(Generic[_T]):
 
     def _forget_closed(self) -> None:
         with self._lock:
-            gone = [self._of.pop(loop) for loop in list(self._of) if loop.is_closed()]
-        for one in gone:
-            self._drop(one)
+            _drop_closed(self._of, self._drop)
+
+
+def _drop_closed(of: dict[asyncio.AbstractEventLoop, _T], drop: Callable[[_T], None]) -> None:
+    for loop in list(of):
+        if loop.is_closed():
+            drop(of.pop(loop))
 
 
 def abandon(transport: Any) -> None:

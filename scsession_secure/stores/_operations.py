@@ -10,12 +10,13 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-__all__ = ["KEPT", "NAME_BYTES", "made", "name_of_a_change", "with_change"]
+__all__ = ["KEPT", "NAME_BYTES", "beyond", "made", "name_of_a_change", "with_change"]
 
 #: Bytes of a name: two of eight meet by chance once in 2**64.
 NAME_BYTES: Final = 8
-#: Names that a row keeps. A change is sent again within a second: so many others may come in between.
-KEPT: Final = 8
+#: Names that a row keeps. A change is sent again within a second: if more than so many others came in between, nobody
+#: can know whether it was made, and that is what has to be said (`beyond`).
+KEPT: Final = 16
 
 
 def name_of_a_change() -> bytes:
@@ -33,3 +34,8 @@ def made(names: bytes, name: bytes, version: int) -> int | None:
         if names[end - NAME_BYTES : end] == name:
             return version - back
     return None
+
+
+def beyond(names: bytes) -> bool:
+    """Whether a change that is not among these names may have been, and was pushed out by later ones."""
+    return len(names) >= KEPT * NAME_BYTES
