@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from ..errors import ConfigurationError
 from ..record import Conflict, Ended, Patch, Row
 
-__all__ = ["Clock", "Diagnosing", "OwnerIndex", "Store", "Swept", "Sweeper", "open_store"]
+__all__ = ["Clock", "Diagnosing", "MigratingStore", "OwnerIndex", "Store", "Swept", "Sweeper", "open_store"]
 
 #: Seconds since the epoch. Injected everywhere, so that tests move time instead of waiting for it.
 Clock = Callable[[], float]
@@ -214,3 +214,6 @@ def malformed(problem: str) -> ConfigurationError:
         f"store= cannot be read: {problem}",
         'Examples: "sqlite:///sessions.db", "redis://localhost:6379/0", "postgresql://user@localhost/app".',
     )
+
+
+from .migrating import MigratingStore  # noqa: E402 - last: it is built on what is above
