@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 
 import scsession_secure
 from scsession_secure import ConfigurationError, SCsessionMiddleware
+from scsession_secure.adopt import StarletteCookies
 from scsession_secure.stores import open_store
 from tests.guarded import OTHER_SECRET, SECRET, TestClient
 from tests.harness import asgi
@@ -52,6 +53,9 @@ REACHED: dict[str, dict[str, Any]] = {
     "SC012": {"store": "sqlite:////nowhere/at/all/sessions.db"},
     "SC013": {},  # needs a file: below
     "SC014": {"store": object()},
+    "SC015": {},  # about what is installed: tests/stores/test_open_store.py
+    "SC016": {},  # about a server, as the next: tests/stores
+    "SC017": {},
     "SC020": {"session_cookie": "x"},
     "SC021": {"no_such_setting": 1},
     "SC022": {"idle_timeout": 0},
@@ -72,6 +76,9 @@ REACHED: dict[str, dict[str, Any]] = {
     "SC041": {"touch_interval": 1700},
     "SC050": {"rate_limits": "often"},
     "SC051": {"rate_limit_storage": "nonsense://"},
+    "SC060": {"adopt": StarletteCookies("")},
+    "SC061": {"adopt": StarletteCookies(SECRET, max_age=None)},
+    "SC062": {"adopt": StarletteCookies(SECRET), "store": "cookie://?unsafe_ended=none"},
     "SC070": {},  # about a request: below
     "SC071": {},
     "SC072": {},
@@ -211,7 +218,7 @@ class TestStoreUrls:
     @pytest.mark.parametrize(
         ("id", "url"),
         [
-            ("SC010", "redis://:hunter2@cache.test/0"),
+            ("SC010", "mongodb://:hunter2@cache.test/0"),
             ("SC010", "file:///x"),
             ("SC011", ""),
             ("SC011", "sessions.db"),

@@ -32,7 +32,7 @@ def test_every_configuration_error_is_listed() -> None:
 
 def test_every_setting_is_in_the_table() -> None:
     """The README's table of settings has each setting, and no other."""
-    assert first_column("Settings") == set(PolicyOverrides.__annotations__) | {"secret_key", "store"}
+    assert first_column("Settings") == set(PolicyOverrides.__annotations__) | {"secret_key", "store", "adopt"}
 
 
 def test_every_signal_is_in_the_table() -> None:
@@ -57,15 +57,23 @@ def test_every_public_error_is_explained() -> None:
     assert missing == []
 
 
-def test_every_link_leads_somewhere() -> None:
-    """Files and headings that the README links to exist."""
-    headings = {
+def headings(page: Path) -> set[str]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return {
         re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in README.splitlines()
+        for line in lines
         if line.startswith("#")
     }
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Files and headings that a page links to exist."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            file, _, heading = target.partition("#")
+            where = page.parent / file if file else page
+            assert where.exists(), target
+            assert not heading or heading in headings(where), target

@@ -131,7 +131,7 @@ def _row(id: str, version: int, expires_at: float, owner: str | None, packed: An
     fields: Mapping[str, bytes]
     try:
         fields = _decode(packed)
-    except (msgspec.MsgspecError, TypeError):
+    except (msgspec.MsgspecError, TypeError, ValueError):
         # Empty, it proves no cookie's possession; it can still be ended, and does not stop the sweeper.
         _log.error("the stored fields of session %s are damaged", id)
         fields = {}

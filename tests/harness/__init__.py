@@ -4,6 +4,8 @@ asgi      drives an application with raw ASGI messages, strictly, and can hold i
 browser   a cookie jar that behaves as browsers do, on top of asgi
 chromium  a real browser
 servers   real uvicorn processes
+backends  real Redis, Valkey, Memcached, PostgreSQL, MariaDB, Redis Cluster and Sentinel, and their fixtures
+faultproxy  a TCP proxy that breaks the network when it is told to
 explore   every interleaving of a few coroutines
 snippets  the code of a Markdown page
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from unittest import mock
 
 import pytest
@@ -100,3 +101,23 @@ def test_malformed(url, problem):
     with pytest.raises(ConfigurationError, match=problem) as caught:
         open_store(url)
     assert caught.value.id == "SC011"
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "library", "extra"),
+    [
+        ("redis://localhost", "redis", "redis", "redis"),
+        ("rediss+cluster://localhost", "redis", "redis", "redis"),
+        ("memcached://localhost", "memcached", "emcache", "memcached"),
+        ("postgresql://localhost/app", "sql", "sqlalchemy", "sql"),
+        ("mariadb://localhost/app", "sql", "sqlalchemy", "sql"),
+    ],
+)
+def test_a_library_that_is_not_installed(url, module, library, extra, monkeypatch):
+    """The error names the extra that brings it, and what is missing."""
+    for name in list(sys.modules):
+        if name.startswith((f"scsession_secure.stores.{module}", f"scsession_secure.stores._{module}", library)):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigurationError, match=rf"SC015: .*{library}.*scsession-secure\[{extra}\]"):
+        open_store(url)
