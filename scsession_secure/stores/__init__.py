@@ -164,13 +164,13 @@ def _remote(module: str, name: str, extra: str) -> _Loader:
     def load(url: str, clock: Clock, timeout: float) -> Store:
         try:
             store = getattr(import_module(f".{module}", __name__), name)
+            opened: Store = store.from_url(url, clock=clock, timeout=timeout)  # a driver is loaded for its scheme only
         except ImportError as error:
             raise ConfigurationError(
                 "SC015",
                 f"store= names a server whose client library is not installed ({error.name}).",
                 f'Install it with: pip install "scsession-secure[{extra}]"',
             ) from error
-        opened: Store = store.from_url(url, clock=clock, timeout=timeout)
         return opened
 
     return load

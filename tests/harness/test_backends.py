@@ -272,10 +272,10 @@ async def test_a_database_in_use_can_be_dropped(postgres_server: Postgres):
 
 async def test_mariadb_lets_the_urls_user_in(mariadb_url: str, mariadb_server: MariaDB):
     """The user and the password of the URL open an empty database over TCP."""
-    import aiomysql  # type: ignore[import-untyped]  # ships no types
+    import asyncmy
 
     name = mariadb_url.rpartition("/")[2]
-    connection = await aiomysql.connect(
+    connection = await asyncmy.connect(
         host="127.0.0.1", port=mariadb_server.port, user=mariadb_server.user, password=mariadb_server.password, db=name
     )
     cursor = await connection.cursor()
