@@ -18,9 +18,9 @@ scaling: .venv/.demo ## the shop with two workers on Redis, which is installed i
 	@[ -n "$$REDIS_URL" ] || command -v redis-server >/dev/null || bash .ci/apt redis-server
 	@exec $(PY) -m examples.scaling
 
-test: .venv/.dev ## the whole suite, with coverage (ARGS="-k word" for a part, without)
+test: .venv/.dev ## the whole suite, with coverage, two files at a time (ARGS="-k word" for a part, one by one)
 	@bash tests/setup.sh
-	$(PY) -m pytest $(or $(ARGS),--cov --cov-report=term-missing:skip-covered)
+	$(PY) -m pytest $(or $(ARGS),-n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered)
 
 check: .venv/.dev ## format, lint and types, also of the examples and of the README's code
 	$(PY) -m ruff format --check .

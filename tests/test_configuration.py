@@ -191,7 +191,7 @@ class TestSecrets:
             ("SC001", ""),
             ("SC001", []),
             ("SC001", 12345678901234567890),
-            ("SC001", object()),
+            ("SC001", NotImplemented),
             ("SC001", {SECRET}),
             ("SC002", SECRET[:31]),
             ("SC002", SecretStr("short")),

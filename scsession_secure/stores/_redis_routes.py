@@ -39,6 +39,8 @@ _T = TypeVar("_T")
 ATTEMPTS: Final = 5
 #: Servers that are asked at once where the master is, or the slots.
 ASKED: Final = 5
+#: Seconds before the cluster is asked again who has a slot that nobody had.
+_PAUSE: Final = 0.05
 
 
 class Route(Protocol):
@@ -195,12 +197,17 @@ class ClusterRoute:
         return link
 
     async def _master_of(self, slot: int, deadline: float) -> Address:
-        if not self._slots:
-            await self._look(deadline)
-        master = self._slots[slot] if self._slots else None
-        if master is None:
-            raise StoreUnavailable("no server of the session store's cluster has this session's slot")
-        return master
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._slots:
+                await self._look(deadline)
+            master = self._slots[slot] if self._slots else None
+            if master is not None:
+                return master
+            if loop.time() + _PAUSE >= deadline:
+                raise StoreUnavailable("no server of the session store's cluster has this session's slot")
+            await asyncio.sleep(_PAUSE)  # one that has just come up does not know the others yet
+            self._forget_slots()
 
     async def _look(self, deadline: float) -> None:
         """Learn who has which slots. All that ask meanwhile wait for one look."""

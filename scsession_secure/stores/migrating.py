@@ -63,7 +63,7 @@ class _Place(NamedTuple):
     copy: Row | Ended | None = None
 
 
-class MigratingStore:
+class MigratingStore(Store):
     """Two stores that are one: sessions live in `old` until they are written, and then in `new`.
 
     new, old  the stores; each needs all of the contract
@@ -94,6 +94,7 @@ class MigratingStore:
 
     @property
     def evicts(self) -> bool:
+        """Whether one of the two may forget what it was to remember."""
         return any(getattr(store, "evicts", False) for store in (self._new, self._old))
 
     async def get(self, id: str) -> Row | Ended | None:

@@ -16,7 +16,7 @@ from scsession_secure.stores import Store
 from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.stores.sqlite import SQLiteStore
 from scsession_secure.testing import Clock
-from tests.races.linearizable import DEAD, Op, linearizable
+from tests.races.linearizable import DEAD, GONE, Op, linearizable
 from tests.races.world import World
 
 KEYS = ("k0", "k1", "k2", "k3", "k4")
@@ -26,8 +26,8 @@ STEPS = 6
 END_AFTER = 220
 
 
-def op(kind: Any, value: str, called: float, answered: float = float("inf")) -> Op:
-    return Op(kind, value, called, answered)
+def op(kind: Any, value: str, called: float, answered: float = float("inf"), before: str = "") -> Op:
+    return Op(kind, value, called, answered, before)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,19 @@ def op(kind: Any, value: str, called: float, answered: float = float("inf")) -> 
         ([op("maybe", "a", 0), op("read", "a", 2, 3)], True),
         ([op("maybe", "a", 0), op("read", "0", 2, 3)], True),
         ([op("maybe", "a", 4), op("read", "a", 2, 3)], False),  # seen before it was called
+        ([op("take", "0", 0, 9), op("take", GONE, 0, 9), op("read", GONE, 2, 3)], True),
+        ([op("take", "0", 0, 9), op("take", "0", 0, 9)], False),  # two winners
+        ([op("take", GONE, 0, 9), op("read", GONE, 10, 11)], False),  # nobody has got it
+        ([op("take", "0", 0, 1), op("write", "a", 2, 9), op("take", "a", 3, 9), op("read", GONE, 10, 11)], True),
+        ([op("end", "", 0, 1), op("take", GONE, 2, 3)], True),
+        ([op("end", "", 0, 1), op("take", "0", 2, 3)], False),  # taken from a dead session
+        ([op("swap", "b", 0, 9, "a"), op("swap", "a", 0, 9, "0"), op("read", "b", 10, 11)], True),
+        ([op("swap", "a", 0, 9, "0"), op("swap", "b", 0, 9, "0")], False),  # both have seen the same: a lost update
+        ([op("swap", "a", 0, 9, "0"), op("write", "b", 0, 9), op("read", "0", 10, 11)], False),
+        ([op("take", "0", 0, 1), op("swap", "a", 2, 3, GONE), op("read", "a", 4, 5)], True),
+        ([op("end", "", 0, 1), op("swap", DEAD, 2, 3), op("swap", "a", 2, 3, "0")], False),
+        ([op("write", "a", 0, 1), op("end", "", 2, 3, "a"), op("read", DEAD, 4, 5)], True),
+        ([op("write", "a", 0, 1), op("end", "", 2, 3, "0")], False),  # the final row lacks an acknowledged write
     ],
 )
 def test_the_checker_knows_good_from_bad(history, possible):

@@ -57,6 +57,17 @@ def _count(data: dict[str, Any]) -> None:
     data["count"] = data.get("count", 0) + 1
 
 
+def _swap(words: dict[str, str]) -> Callable[[dict[str, Any]], Any]:
+    """Put `value` in the place of what `key` holds, and answer that."""
+
+    def swap(data: dict[str, Any]) -> Any:
+        before = data.get(words["key"])
+        data[words["key"]] = words["value"]
+        return before
+
+    return swap
+
+
 #: What a request does with its session. The words come from the query.
 ACTIONS: dict[str, Callable[[Session, dict[str, str]], Any]] = {
     "peek": lambda _session, _words: None,  # never looks at the session
@@ -68,6 +79,7 @@ ACTIONS: dict[str, Callable[[Session, dict[str, str]], Any]] = {
     "expiry": lambda session, words: session.set_expiry(float(words["seconds"])),
     "consume": lambda session, words: session.consume(words["key"]),
     "add": lambda session, _: session.transact(_count),
+    "swap": lambda session, words: session.transact(_swap(words)),
     "save": _save,
     "edit": _edit,
     "reload": lambda session, _: session.reload(),
