@@ -62,16 +62,25 @@ class Limiter:
         """Count one hit on every limit; the first that it exceeds. Raises CountersUnavailable if the storage fails."""
         limiter = self._limiter()
         try:
-            for item in limits:
-                if not await limiter.hit(item, name, key):
-                    reset_at, _ = await limiter.get_window_stats(item, name, key)
-                    shown = name if len(limits) == 1 else f"{name}-{item.get_expiry()}"
-                    return Exceeded(shown, item, max(1, ceil(reset_at - self._policy.clock())))
+            # In our own memory nothing waits. A server that does not answer must not hold up every request.
+            async with asyncio.timeout(None if self._uri is None else self._policy.deadline):
+                for item in limits:
+                    if not await limiter.hit(item, name, key):
+                        reset_at, _ = await limiter.get_window_stats(item, name, key)
+                        shown = name if len(limits) == 1 else f"{name}-{item.get_expiry()}"
+                        return Exceeded(shown, item, max(1, ceil(reset_at - self._policy.clock())))
         except Exception as error:
             if self._uri is None:  # our own memory does not fail: this is a bug, and must not pass for an outage
                 raise
             raise CountersUnavailable(type(error).__name__) from error  # each storage has errors of its own
         return None
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop. The library has no way to: Redis's client is looked for."""
+        limiter = self._per_loop.pop(asyncio.get_running_loop(), None)
+        client: Any = getattr(getattr(getattr(limiter, "storage", None), "bridge", None), "storage", None)
+        if hasattr(client, "aclose"):
+            await client.aclose()
 
     def network(self, scope: Mapping[str, Any]) -> str:
         """The client's network as a keyed hash. The peer's address: forwarded headers are the server's business, which
@@ -111,9 +120,7 @@ def _connect(uri: str) -> Storage:
     from limits.storage import storage_from_string
 
     try:
-        # The library's own choice for redis:// is another client than the one that the extra `redis` installs.
-        client = {"implementation": "redispy"} if uri.removeprefix("async+").startswith("redis") else {}
-        storage = storage_from_string(uri if uri.startswith("async+") else f"async+{uri}", **client)
+        storage = storage_from_string(uri if uri.startswith("async+") else f"async+{uri}", **_client(uri))
     except (LimitsError, ValueError) as error:
         problem = f"rate_limit_storage is no storage of the limits package: {type(error).__name__}."
     else:
@@ -123,3 +130,16 @@ def _connect(uri: str) -> Storage:
     raise ConfigurationError(
         "SC051", problem, 'Write for example "redis://localhost:6379", and install the client library that it needs.'
     )
+
+
+def _client(uri: str) -> dict[str, Any]:
+    """For Redis the client that the extra `redis` installs, not the library's own choice; and it does not try again in
+    silence for longer than a request may take."""
+    if not uri.removeprefix("async+").startswith("redis"):
+        return {}
+    try:
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError:
+        return {}  # the library says what is missing
+    return {"implementation": "redispy", "retry": Retry(NoBackoff(), 0)}

@@ -211,6 +211,7 @@ class SCsessionMiddleware:
             await asyncio.wait({self._sweeper})
             self._sweeper = None
         await self.setup.carrier.close()
+        await self.setup.limiter.close()
 
     async def _sweep_forever(self, app: object) -> None:
         while True:
