@@ -1,15 +1,18 @@
-"""T37: a thief has a copy of the store: a backup, the file, its write-ahead log."""
+"""T37: a thief has a copy of the store: a backup, the file, its write-ahead log, a dump of the server; or has listened
+on the way to it."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from scsession_secure import Session
-from scsession_secure.crypto import Sealer
+from scsession_secure.crypto import Sealer, unb64
 from scsession_secure.stores.sqlite import SQLiteStore
-from tests.threats.world import COOKIE, Clock, Site, files
+from tests.threats.remote import Kind, Sites, Wire
+from tests.threats.world import COOKIE, Clock, Site, files, whoami
 
 
 def keep(session: Session) -> None:
@@ -41,6 +44,46 @@ async def test_without_sealing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The mutant that stores values as they are gives them away; still no credential."""
     monkeypatch.setattr(Sealer, "seal", lambda _self, _name, value: value)
     assert await attack(tmp_path) == ["card", "flash"]
+
+
+async def attack_a_server(kind: Kind, sites: Sites, wire: Wire) -> list[str]:
+    """What of value is in all that a server is given, and gives back, in a session's whole life. What it keeps is of
+    that."""
+    proxy = wire(kind, record=True)
+    site = sites(proxy.url(kind.url))
+    victim, cookies = site.visitor(), set[str]()
+    for act in (lambda session: session.update(theme="dark"), keep, lambda session: session.regenerate(), whoami):
+        site.clock.move(16 * 60)  # a renewal is due each time
+        await victim.do(act, method="POST")
+        cookies.add(victim.cookies[COOKIE])
+    await victim.do(lambda session: session.logout(), method="POST")
+    treasure = {"card": "4111-1111", "flash": "2222-2222", "agent": victim.user_agent}
+    for cookie in cookies:
+        treasure |= {cookie: cookie, f"verifier of {cookie}": cookie.split(".")[3]}
+    seen = b"".join([*proxy.requests, *proxy.replies])
+    assert b"d:card" in seen
+    return sorted({name for name, text in treasure.items() for form in forms(text) if form in seen})
+
+
+def forms(text: str) -> list[bytes]:
+    """As it is, as the bytes of a verifier, in hexadecimal, and what base64 makes of it wherever it begins."""
+    plain = [text.encode(), *([unb64(text)] if len(text) == 43 else [])]
+    shifted = [b64encode(b"\0" * shift + form)[4:-4] for form in plain for shift in range(3)]
+    return [*plain, *(form.hex().encode() for form in plain), *shifted]
+
+
+async def test_of_a_server(kind: Kind, sites: Sites, wire: Wire) -> None:
+    """FIX-06, ASVS-11.3.2, CWE-311: the same for Redis, Memcached, PostgreSQL and MariaDB, and for who listens."""
+    assert await attack_a_server(kind, sites, wire) == []
+
+
+async def test_of_a_server_without_sealing(
+    kind: Kind, sites: Sites, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same mutant is noticed there, in whatever form a server is given it."""
+    monkeypatch.setattr(Sealer, "seal", lambda _self, _name, value: value)
+    monkeypatch.setattr(Sealer, "open", lambda _self, _name, value: value)
+    assert await attack_a_server(kind, sites, wire) == ["card", "flash"]
 
 
 async def test_what_is_in_clear() -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from scsession_secure import Session
 from scsession_secure.context import Setup
-from tests.threats.world import Site, heard, whoami
+from tests.harness.backends.process import free_port
+from tests.threats.remote import Sites, Wire, kind_of
+from tests.threats.world import Site, always, heard, whoami
 
 
 async def attack(site: Site) -> bool:
@@ -48,3 +51,34 @@ async def test_without_a_memory_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Setup, "__init__", careless)
     assert await attack(Site())
+
+
+@pytest.mark.parametrize("how", ["replica", "away"])
+async def test_on_redis(how: str, request: pytest.FixtureRequest, sites: Sites, wire: Wire) -> None:
+    """FLT-06: a server that has become a replica (READONLY) and one that nobody reaches are the same: the cookie is
+    deleted, this worker refuses the copy, and the end is made up for when the server is back."""
+    kind = kind_of("redis", request.getfixturevalue)
+    proxy = wire(kind)
+    server: Any = kind.server
+    site = sites(proxy.url(kind.url), timeout=1.0)
+    other = sites(kind.url, clock=site.clock)
+    victim = await site.signed_in("ada")
+    thief = victim.clone()
+
+    def leave(session: Session) -> None:
+        if how == "replica":
+            server.call("REPLICAOF", "127.0.0.1", free_port())
+        else:
+            proxy.refuse()
+            proxy.reset()
+        session.logout()
+
+    done = await victim.do(leave, method="POST")
+    assert (done.status, victim.cookies) == (503, {})
+    server.call("REPLICAOF", "NO", "ONE")
+    proxy.pass_all()
+    assert (await thief.do(whoami)).value is None
+    site.clock.move(31)
+    await site.visitor().do(always(None))
+    thief.app = other.app
+    assert (await thief.do(whoami)).value is None

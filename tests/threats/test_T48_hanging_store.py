@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.threats.world import COOKIE, Site, send
+from tests.threats.remote import Kind, Sites, Wire
+from tests.threats.world import COOKIE, Site, send, whoami
 
 
 class Blackhole:
@@ -47,3 +48,29 @@ async def test_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("scsession_secure.carriers.within", patient)
     assert await attack(Site(store=Blackhole(), store_timeout=0.01), patience=0.1)
+
+
+@pytest.mark.parametrize("silence", ["blackhole", "pause"])
+async def test_of_a_server(kind: Kind, sites: Sites, wire: Wire, silence: str) -> None:
+    """FLT-01, FLT-03, DOS-01: fifty requests that wait together are 503 together, who has no session does not notice,
+    and afterwards the cookie works."""
+    if silence == "pause" and kind.name in ("postgresql", "mariadb"):
+        silence = "latency"  # theirs is shared
+    proxy = wire(kind)
+    site = sites(proxy.url(kind.url), timeout=0.3)
+    victim = await sites(kind.url, clock=site.clock).signed_in("ada")
+    victim.app = site.app
+    assert (await victim.do(whoami)).value == "ada"
+    hang = {"blackhole": proxy.blackhole, "pause": kind.server.pause, "latency": lambda: setattr(proxy, "latency", 5.0)}
+    hang[silence]()
+    try:
+        asked = asyncio.gather(*(victim.clone().do(whoami) for _ in range(50)))
+        assert (await site.visitor().do(lambda session: session.get("x"))).status == 200
+        assert not asked.done()
+        assert {done.status for done in await asyncio.wait_for(asked, 10)} == {503}
+    finally:
+        kind.server.resume()
+        proxy.pass_all()
+    async with asyncio.timeout(10):
+        while (await victim.do(whoami)).value != "ada":
+            pass
