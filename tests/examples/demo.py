@@ -1,4 +1,4 @@
-"""`python -m examples.shop` as a process."""
+"""`python -m examples.shop`, or `examples.scaling`, as a process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ PATIENCE = 40.0
 
 
 class Demo:
-    def __init__(self, folder: Path, **env: str) -> None:
+    def __init__(self, folder: Path, module: str = "examples.shop", **env: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "examples.shop"],
+            [sys.executable, "-m", module],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "SECRET_KEY": "", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # with its workers, if it has any
         )
         self.lines: list[str] = []
         self.ready = threading.Event()
@@ -51,7 +52,7 @@ class Demo:
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(how)
         try:
-            return self.process.wait(10)
+            return self.process.wait(20)
         finally:
             self._reader.join(10)
 
@@ -63,12 +64,12 @@ Start = Callable[..., Demo]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Demo] = []
 
-    def start(**env: str) -> Demo:
-        started.append(Demo(tmp_path, **env))
+    def start(module: str = "examples.shop", **env: str) -> Demo:
+        started.append(Demo(tmp_path, module, **env))
         return started[-1]
 
     yield start
     for demo in started:
         if demo.process.poll() is None:
-            demo.process.kill()
+            os.killpg(demo.process.pid, signal.SIGKILL)
             demo.process.wait()

@@ -2,81 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.examples.demo import PATIENCE, Start, start
 from tests.harness.backends.redis import Redis
-from tests.harness.servers import ROOT, free_port
+from tests.harness.servers import free_port
 
-PATIENCE = 60.0
-
-
-class Scaling:
-    def __init__(self, folder: Path, **env: str) -> None:
-        self.url = f"http://localhost:{env['PORT']}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "examples.scaling"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "SECRET_KEY": "", **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._ready = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as pipe:
-            for line in pipe:
-                self.lines.append(line.rstrip())
-                if line.startswith("Shop ready:"):
-                    self._ready.set()
-        self._ready.set()
-
-    def wait(self) -> None:
-        assert self._ready.wait(PATIENCE)
-        assert f"Shop ready: {self.url}" in self.lines, self.lines
-
-    def said(self) -> list[str]:
-        """All its lines, when it has ended."""
-        self._reader.join(10)
-        return self.lines
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
-        self.said()
-
-
-Start = Callable[..., Scaling]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Scaling] = []
-
-    def start(**env: str) -> Scaling:
-        started.append(Scaling(tmp_path, **{"PORT": str(free_port()), **env}))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            os.killpg(one.process.pid, signal.SIGKILL)
-            one.process.wait()
+__all__ = ["start"]
 
 
 def workers_that_answer(client: httpx.Client, url: str, path: str = "/") -> dict[str, httpx.Response]:
@@ -93,15 +29,15 @@ def workers_that_answer(client: httpx.Client, url: str, path: str = "/") -> dict
 @pytest.mark.slow
 def test_both_workers_know_the_visitor(start: Start, redis_server: Redis) -> None:
     """One address, two processes: who logs in at one is known to the other, and a logout at one holds at both."""
-    shop = start(REDIS_URL=f"redis://127.0.0.1:{redis_server.port}/0")
-    shop.wait()
+    shop = start("examples.scaling", PORT=str(free_port()), REDIS_URL=f"redis://127.0.0.1:{redis_server.port}/0")
+    url = shop.address
     with httpx.Client(trust_env=False, follow_redirects=True, timeout=20) as client:
-        client.post(f"{shop.url}/register", data={"name": "ada", "password": "correct horse battery"})
-        seen = workers_that_answer(client, shop.url, "/session")
+        client.post(f"{url}/register", data={"name": "ada", "password": "correct horse battery"})
+        seen = workers_that_answer(client, url, "/session")
         assert len(seen) == 2
         assert ["ada" in answer.text for answer in seen.values()] == [True, True]
-        client.post(f"{shop.url}/logout")
-        seen = workers_that_answer(client, shop.url, "/session")
+        client.post(f"{url}/logout")
+        seen = workers_that_answer(client, url, "/session")
         assert len(seen) == 2
         assert ["ada" in answer.text for answer in seen.values()] == [False, False]
     shop.stop()
@@ -112,11 +48,11 @@ def test_both_workers_know_the_visitor(start: Start, redis_server: Redis) -> Non
 @pytest.mark.usefixtures("redis_server")  # there is a redis-server to start
 def test_it_brings_its_own_redis(start: Start) -> None:
     """Without REDIS_URL it starts a Redis, says when it is ready, and ends it with the shop."""
-    shop = start(REDIS_URL="")
-    shop.wait()
+    shop = start("examples.scaling", PORT=str(free_port()), REDIS_URL="")
+    url = shop.address
     redis = children(shop.process.pid, "redis-server")
     assert len(redis) == 1
-    assert httpx.get(shop.url, trust_env=False, timeout=20).status_code == 200
+    assert httpx.get(url, trust_env=False, timeout=20).status_code == 200
     shop.stop()
     assert not Path(f"/proc/{redis[0]}").exists()
 
@@ -135,6 +71,7 @@ def children(parent: int, name: str) -> list[int]:
 @pytest.mark.parametrize(("name", "value"), [("WORKERS", "0"), ("WORKERS", "many"), ("PORT", "70000")])
 def test_a_setting_that_is_none(start: Start, name: str, value: str) -> None:
     """A number that is none is named, with the range."""
-    shop = start(**{name: value})
+    shop = start("examples.scaling", **{name: value})
+    assert shop.ready.wait(PATIENCE)  # or at its end
     assert shop.process.wait(PATIENCE) == 1
-    assert any(f"{name} is {value!r}" in line for line in shop.said())
+    assert any(f"{name} is {value!r}" in line for line in shop.lines)
