@@ -1,8 +1,9 @@
 """A request that brings no session of ours but a good cookie of Starlette's gets that session, under a new ID, once.
 
-Once: the session is named after the cookie, and a store never overwrites. All requests that carry the cookie join that
-session until our own cookie has come back, and the parallel ones a little longer. What the store knows of an ended
-session is forgotten after a day, so a claim of the cookie stays for as long as the cookie would be good.
+Data of a visitor who is not logged in is taken as if the application had assigned it. A login is taken over once: the
+session is named after the cookie, and a store never overwrites. All requests that carry the cookie join that session
+until our own cookie has come back, and the parallel ones a little longer. What the store knows of an ended session is
+forgotten after a day, so a claim of the cookie stays for as long as the cookie would be good.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ async def adopt(ctx: Context) -> Discard | Refuse | None:
 
 
 async def _adopt(ctx: Context, cookie: StarletteCookie) -> Discard | None:
+    if _is_nobodys(ctx, cookie):
+        if _take_data(ctx, cookie) is not None:
+            ctx.session.mark_modified()  # and now it is as if the application had assigned it
+        return None
     found = await _known(ctx, cookie.id)
     if found is None:
         changes = _take_data(ctx, cookie)
@@ -80,6 +85,15 @@ async def _adopt(ctx: Context, cookie: StarletteCookie) -> Discard | None:
     if isinstance(found, Ended):
         return _ended(ctx, cookie, found)
     return _join(ctx, cookie, found)
+
+
+def _is_nobodys(ctx: Context, cookie: StarletteCookie) -> bool:
+    """Whether it is of a visitor who is not logged in. Starlette's cookie is its data and the second of signing: that
+    of another visitor can be the very same, and who opens one session with it must not open the other's."""
+    try:
+        return ctx.setup.policy.privileged.isdisjoint(cookie.data())
+    except (ValueError, RecursionError):
+        return False  # what cannot be read is told of where it is taken over
 
 
 async def _known(ctx: Context, id: str) -> Row | Ended | None:

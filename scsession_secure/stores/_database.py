@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from ..errors import ConfigurationError
 from . import Clock
@@ -122,7 +122,7 @@ class Database:
     `close()`. Usable from any event loop, and on both sides of a fork.
     """
 
-    in_process: ClassVar[bool] = False
+    in_process: bool = False
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from ..deadlines import Deadlines
@@ -23,7 +23,7 @@ class EndedList(Protocol):
     """Which sessions have ended. Every method raises `StoreUnavailable`, and nothing else, when it cannot answer."""
 
     #: True when no call ever waits.
-    in_process: ClassVar[bool]
+    in_process: bool
 
     async def add(self, id: str, reason: str, *, until: float, operation: str) -> Ended | None:
         """End a session, atomically: None if this call ended it, the earlier Ended if somebody was first.
@@ -52,7 +52,7 @@ class EndedList(Protocol):
 class NoEndedList:
     """Remembers nothing: a copy of a cookie is good until its deadline, logout or not."""
 
-    in_process: ClassVar[bool] = True
+    in_process: bool = True
 
     async def add(self, id: str, reason: str, *, until: float, operation: str) -> Ended | None:
         """None: the cookie is all there is to end."""
@@ -79,7 +79,7 @@ class MemoryEndedList:
     clock        seconds since the epoch
     """
 
-    in_process: ClassVar[bool] = True
+    in_process: bool = True
 
     def __init__(self, *, max_entries: int = 1_000_000, clock: Clock = time.time) -> None:
         self._max = max_entries

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import ClassVar
 
 from ..deadlines import Deadlines
 from ..errors import ConfigurationError
@@ -28,7 +27,7 @@ class MemoryStore:
     Event loops in several threads may share one, as test clients do.
     """
 
-    in_process: ClassVar[bool] = True
+    in_process: bool = True
 
     def __init__(self, *, max_sessions: int = 1_000_000, clock: Clock = time.time) -> None:
         if max_sessions < 1:
