@@ -248,7 +248,7 @@ class _Bounded:
     """A store whose calls have a total deadline, and do not notice when the request that waits for them is
     cancelled."""
 
-    in_process: ClassVar[bool] = False
+    in_process: bool = False
 
     def __init__(self, store: Store, deadline: float) -> None:
         self._store = store

@@ -1,7 +1,7 @@
 """`python -m examples.scaling`: Redis, two workers, one address.
 
-REDIS_URL in the environment names a Redis that is there already; without it a redis-server is started beside the shop,
-and ended with it. What they keep is in the folder `.demo`. SECRET_KEY, PORT and WORKERS are respected.
+REDIS_URL in the environment is the `store=` of a Redis that is there already; without it a redis-server is started
+beside the shop, and ended with it. What they keep is in the folder `.demo`. SECRET_KEY, PORT and WORKERS are respected.
 """
 
 from __future__ import annotations
@@ -56,6 +56,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def refuse_a_taken(port: int) -> None:
+    """Before anything is started; and `announce` must not take somebody else's server for the shop."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(f"Port {port}: {error.strerror}. Set PORT to another one.")
+
+
 def answers(port: int, server: subprocess.Popen[bytes]) -> None:
     """Return when somebody listens there."""
     deadline = time.monotonic() + PATIENCE
@@ -88,6 +98,7 @@ def number(name: str, default: int, most: int) -> int:
 def main() -> None:
     workers = number("WORKERS", 2, 64)
     wanted = number("PORT", 8000, 65_535)
+    refuse_a_taken(wanted)
     os.umask(0o077)
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     with redis(FOLDER / "redis") as url:

@@ -31,7 +31,8 @@ shop = create_app(
     secret_key=os.environ["SECRET_KEY"],
     store=_redis,
     accounts=os.environ["ACCOUNTS"],
-    # Plain http on localhost. On a server: Policy(rate_limit_storage=...), behind https.
-    policy=replace(Policy.development(), rate_limit_storage=_redis),
+    # Plain http on localhost. On a server: Policy(rate_limit_storage=...), behind https. What follows the ? is the
+    # store's: the counters have another library's URL, without our options.
+    policy=replace(Policy.development(), rate_limit_storage=_redis.partition("?")[0]),
 )
 app = Signed(shop)

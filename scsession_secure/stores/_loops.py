@@ -74,3 +74,4 @@ def abandon(transport: Any) -> None:
         socket.close()
         transport._sock = None  # noqa: SLF001 - the same
         transport._closing = True  # noqa: SLF001 - the same
+        transport._conn_lost = 1  # noqa: SLF001 - the same: what is written to it from now on is dropped in silence

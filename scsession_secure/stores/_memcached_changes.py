@@ -128,7 +128,8 @@ class Changes:
                 _refuse(batch, error)
             else:
                 for wish in batch:  # each alone, so that the one that is too large does not fail the others
-                    await self._grant(key, [wish])
+                    if not wish.answer.done():
+                        await self._grant(key, [wish])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to all of them
             _refuse(batch, error)
         else:

@@ -52,13 +52,15 @@ class Link:
         self._waiting: deque[_Call] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._starting = False
+        self._retired = False
         self._idle: list[AbstractConnection] = []
         self._open: set[AbstractConnection] = set()
 
     async def call(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """The answers, in order; those that are errors as exceptions (`redis.ResponseError`) among them.
 
-        deadline  by the event loop's clock: then the connection that has not answered is given up
+        deadline  by the event loop's clock. After a batch's last one its connection is given up: a call that waited
+                  for its batch may take twice its time, if nobody gives it up before (as `carriers.within` does)
 
         Raises Broken.
         """
@@ -76,11 +78,16 @@ class Link:
         for connection in idle:
             await self._close(connection)
 
+    async def retire(self) -> None:
+        """Keep no connection when what is under way is done."""
+        self._retired = True
+        await self.reset()
+
     async def close(self) -> None:
         """Finish what is under way, and close all connections."""
+        await self.retire()
         if self._workers:
             await asyncio.wait(self._workers)
-        await self.reset()
         await asyncio.sleep(0)  # then the sockets are closed, too
 
     def drop(self) -> None:
@@ -137,7 +144,7 @@ class Link:
             if not isinstance(error, Exception):
                 raise
         else:
-            if idle is self._idle:
+            if idle is self._idle and not self._retired:
                 idle.append(connection)
             else:
                 await self._close(connection)

@@ -15,7 +15,22 @@ from typing import Final, NamedTuple
 from ..record import ENDED_RETENTION, Ended, Patch, Row
 from ._operations import NAME_BYTES
 
-__all__ = ["SLACK", "Command", "Damaged", "create", "decoded", "end", "in_full", "list_owned", "sent_again", "update"]
+__all__ = [
+    "SLACK",
+    "Command",
+    "Damaged",
+    "command",
+    "create",
+    "decoded",
+    "encoded",
+    "end",
+    "in_full",
+    "list_owned",
+    "put_off",
+    "sent_again",
+    "text",
+    "update",
+]
 
 #: Seconds that Redis keeps a record past its deadline, for a sweep to report it: longer than all workers may be down
 #: over a weekend. What is swept goes at once.
@@ -40,6 +55,20 @@ class Command(NamedTuple):
     parts: tuple[str | bytes, ...]
 
 
+def command(name: str, key: bytes, *arguments: str | bytes) -> Command:
+    return Command(key, (name, key, *map(encoded, arguments)))
+
+
+def encoded(value: str | bytes) -> bytes:
+    """As it is sent. redis-py would stumble over half a surrogate pair when it packs the commands of many callers."""
+    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+
+
+def text(value: bytes) -> str:
+    """What `encoded` has made of it."""
+    return value.decode("utf-8", "surrogatepass")
+
+
 class Script:
     """A Lua script: run by its digest, sent whole when the server does not know it."""
 
@@ -48,13 +77,13 @@ class Script:
         self.digest = sha1(self.text, usedforsecurity=False).hexdigest()
 
     def on(self, key: bytes, *arguments: str | bytes) -> Command:
-        return Command(key, ("EVALSHA", self.digest, "1", key, *arguments))
+        return Command(key, ("EVALSHA", self.digest, "1", key, *map(encoded, arguments)))
 
 
-CREATE, UPDATE, END, LIST = (Script(name) for name in ("create", "update", "end", "list"))
+CREATE, UPDATE, END, LIST, PUT_OFF = (Script(name) for name in ("create", "update", "end", "list", "put_off"))
 #: Where the name of a change is in the command that makes it.
 _NAME: Final = 4
-_TEXTS: Final = {script.digest: script.text for script in (CREATE, UPDATE, END, LIST)}
+_TEXTS: Final = {script.digest: script.text for script in (CREATE, UPDATE, END, LIST, PUT_OFF)}
 
 
 def in_full(command: Command) -> Command:
@@ -83,13 +112,13 @@ def decoded(reply: Sequence[bytes], now: float) -> Row | Ended | None:
     found = dict(zip(reply[::2], reply[1::2], strict=True))
     try:
         if _REASON in found:
-            ended = Ended(found[_REASON].decode(), float(found[_AT]), found[_OPERATION].decode())
+            ended = Ended(text(found[_REASON]), float(found[_AT]), text(found[_OPERATION]))
             return None if ended.at + ENDED_RETENTION <= now else ended
         version, expires_at = int(found.pop(_VERSION)), float(found.pop(_EXPIRES))
         owner = found.pop(_OWNER, None)
         found.pop(_CHANGES, None)
-        fields = {name.decode(): value for name, value in found.items()}
-        return Row(version, expires_at, None if owner is None else owner.decode(), fields)
+        fields = {text(name): value for name, value in found.items()}
+        return Row(version, expires_at, None if owner is None else text(owner), fields)
     except (KeyError, ValueError) as error:
         raise Damaged from error
 
@@ -129,6 +158,10 @@ def end(key: bytes, ended: Ended, if_version: int | None) -> Command:
 
 def list_owned(key: bytes, id: str, until: float, now: float) -> Command:
     return LIST.on(key, id, repr(until), repr(now), repr(SLACK))
+
+
+def put_off(key: bytes, id: str, until: float) -> Command:
+    return PUT_OFF.on(key, id, repr(until))
 
 
 def _life(expires_at: float, now: float) -> str:

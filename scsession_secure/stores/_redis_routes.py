@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
@@ -129,17 +130,19 @@ class ClusterRoute:
         self._settings = settings
         self._timeout = timeout
         self._links: dict[Address, Link] = {}
-        self._slots: list[Address | None] = []  # empty: not known
+        self._slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS  # None: not known
         self._looking: asyncio.Task[None] | None = None
 
     async def run(self, *commands: Command) -> Any:
+        deadline = self._deadline()
         *before, last = commands
-        await all_of(self._one(command) for command in before)
-        return await self._one(last)
+        await all_of(self._one(command, deadline) for command in before)
+        return await self._one(last, deadline)
 
     async def everywhere(self, *parts: str) -> list[Any]:
-        await self._look(asyncio.get_running_loop().time() + self._timeout)
-        return await all_of(self._one(Command(b"", parts), master) for master in set(self._slots) if master)
+        deadline = self._deadline()
+        await self._look(deadline)
+        return await all_of(self._one(Command(b"", parts), deadline, master) for master in set(self._slots) if master)
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -151,8 +154,10 @@ class ClusterRoute:
         for link in self._links.values():
             link.drop()
 
-    async def _one(self, command: Command, master: Address | None = None) -> Any:
-        deadline = asyncio.get_running_loop().time() + self._timeout
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout
+
+    async def _one(self, command: Command, deadline: float, master: Address | None = None) -> Any:
         again = _Attempts(deadline)
         slot = key_slot(command.key)
         asking: tuple[Command, ...] = ()
@@ -170,21 +175,18 @@ class ClusterRoute:
             if isinstance(answer, NoScriptError):
                 command = in_full(command)
             elif isinstance(answer, MovedError):
-                self._moved(slot, _named(answer, address))
+                self._slots[slot] = _named(answer, address)
             elif isinstance(answer, AskError):
                 asking, master = _ASKING, _named(answer, address)
             elif isinstance(answer, ReadOnlyError | ClusterDownError):
-                self._forget_slots()
+                self._doubt(address)
             else:
                 refused(answer)
             again.after(answer)
 
-    def _forget_slots(self) -> None:
-        self._slots = []
-
-    def _moved(self, slot: int, to: Address) -> None:
-        if self._slots:
-            self._slots[slot] = to
+    def _doubt(self, master: Address) -> None:
+        """Ask again who has the slots of this one. The calls to the others go on."""
+        self._slots = [None if known == master else known for known in self._slots]
 
     def _link(self, address: Address) -> Link:
         link = self._links.get(address)
@@ -193,42 +195,40 @@ class ClusterRoute:
             async def connect() -> AbstractConnection:
                 return await self._settings.connect(address)
 
-            link = self._links[address] = Link(connect, self._forget_slots)
+            link = self._links[address] = Link(connect, partial(self._doubt, address))
         return link
 
     async def _master_of(self, slot: int, deadline: float) -> Address:
         loop = asyncio.get_running_loop()
-        while True:
-            if not self._slots:
-                await self._look(deadline)
-            master = self._slots[slot] if self._slots else None
-            if master is not None:
-                return master
-            if loop.time() + _PAUSE >= deadline:
-                raise StoreUnavailable("no server of the session store's cluster has this session's slot")
-            await asyncio.sleep(_PAUSE)  # one that has just come up does not know the others yet
-            self._forget_slots()
+        while (master := self._slots[slot]) is None:
+            await self._look(deadline)
+            if self._slots[slot] is None:
+                if loop.time() + _PAUSE >= deadline:
+                    raise StoreUnavailable("no server of the session store's cluster has this session's slot")
+                await asyncio.sleep(_PAUSE)  # one that has just come up does not know the others yet
+        return master
 
     async def _look(self, deadline: float) -> None:
-        """Learn who has which slots. All that ask meanwhile wait for one look."""
+        """Learn who has which slots. All that ask meanwhile wait for one look, each until its own deadline."""
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().create_task(self._look_around(deadline))
+            self._looking = asyncio.get_running_loop().create_task(self._look_around())
         try:
-            await asyncio.shield(self._looking)
+            async with asyncio.timeout_at(deadline):
+                await asyncio.shield(self._looking)
         except (RedisError, OSError, TimeoutError) as error:
             refused(error)
 
-    async def _look_around(self, deadline: float) -> None:
+    async def _look_around(self) -> None:
         known = [*self._settings.addresses, *self._links]
         asked = random.sample(known, min(ASKED, len(known)))
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(self._timeout):
             answered, ranges = await first_answer(self._settings, asked, ("CLUSTER", "SLOTS"))
         slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
             slots[first : last + 1] = [Address(host.decode() if host else answered.host, port)] * (last + 1 - first)
         self._slots = slots
         for address in self._links.keys() - set(slots):
-            await self._links.pop(address).reset()
+            await self._links.pop(address).retire()
 
 
 _ASKING: Final = (Command(b"", ("ASKING",)),)

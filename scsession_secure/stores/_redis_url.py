@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
@@ -23,16 +25,17 @@ class Address(NamedTuple):
     port: int
 
 
-class Settings(NamedTuple):
-    """kind: "redis", "sentinel" or "cluster". Its repr holds passwords: it is never shown."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """kind: "redis", "sentinel" or "cluster"."""
 
     kind: str
     addresses: tuple[Address, ...]
     service: str
     prefix: str
     database: int
-    credentials: dict[str, str]
-    sentinel_credentials: dict[str, str]
+    credentials: dict[str, str] = field(repr=False)
+    sentinel_credentials: dict[str, str] = field(repr=False)
     tls: dict[str, Any] | None
 
     async def connect(self, address: Address, *, sentinel: bool = False) -> AbstractConnection:
@@ -77,6 +80,7 @@ def read_url(url: str) -> Settings:
     service, database = _path(kind, path)
     if transport == "redis" and "ca_certs" in options:
         raise malformed("ca_certs is for TLS: write rediss.")
+    _check_certificates(options.get("ca_certs"))
     tls = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": options.get("ca_certs")}
     return Settings(
         kind,
@@ -88,6 +92,13 @@ def read_url(url: str) -> Settings:
         {"password": options["sentinel_password"]} if "sentinel_password" in options else {},
         tls if transport == "rediss" else None,
     )
+
+
+def _check_certificates(file: str | None) -> None:
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError:
+        raise malformed("the file of ca_certs cannot be read.") from None
 
 
 def _credentials(user_and_password: str) -> dict[str, str]:

@@ -33,6 +33,8 @@ DUPLICATE: Final = 1062
 ATTEMPTS: Final = 12
 #: Seconds of the longest pause between two attempts.
 _LONGEST_PAUSE: Final = 0.05
+#: Seconds for closing connections.
+_FAREWELL: Final = 1.0
 
 
 class ServerTrouble(StoreUnavailable):
@@ -49,9 +51,11 @@ class ServerTrouble(StoreUnavailable):
 
 
 def _code_of(cause: Any) -> str | int | None:
-    """MySQL's drivers give it first, PostgreSQL's have an attribute for it."""
+    """MySQL's drivers give it first, PostgreSQL's have an attribute for it, which SQLAlchemy may leave behind."""
     first = cause.args[0] if cause.args and not isinstance(cause, OSError) else None
-    return first if isinstance(first, int) else getattr(cause, "sqlstate", None)
+    if isinstance(first, int):
+        return first
+    return getattr(cause, "sqlstate", None) or getattr(cause.__cause__, "sqlstate", None)
 
 
 class Source:
@@ -106,7 +110,7 @@ class Own(Source):
     async def close(self) -> None:
         pool = self._pools.release()
         if pool is not None:
-            await pool.engine.dispose()
+            await pool.close()
 
 
 class _Pool:
@@ -126,14 +130,29 @@ class _Pool:
     def _closed(self, connection: Any, *_: object) -> None:
         self._open.pop(id(connection), None)
 
+    async def close(self) -> None:
+        """A server that is silent is not taken leave of."""
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self.engine.dispose()
+        except TimeoutError:
+            self.engine.sync_engine.dispose(close=False)
+            for connection in self._open.values():
+                _hang_up(connection)
+
     def abandon(self) -> None:
         """The loop is closed: nothing of it can be awaited."""
         self.engine.sync_engine.dispose(close=False)
         for connection in self._open.values():
             abandon(connection._transport)  # noqa: SLF001 - asyncpg and asyncmy both have it, and no public way
             with contextlib.suppress(RuntimeError):  # the loop is closed; but now the connection counts as closed too
-                getattr(connection, "terminate", connection.close)()
+                _hang_up(connection)
         self._open.clear()
+
+
+def _hang_up(connection: Any) -> None:
+    """At once, and without a word: asyncpg has `terminate()` for it, and asyncmy's `close()` is no coroutine."""
+    getattr(connection, "terminate", connection.close)()
 
 
 def _recognise_loss(context: ExceptionContext) -> None:

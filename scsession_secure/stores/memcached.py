@@ -67,7 +67,7 @@ class MemcachedStore:
     the server's limit is StoreUnavailable, and nothing is sent.
     """
 
-    in_process: ClassVar[bool] = False
+    in_process: bool = False
     #: What must be remembered for longer than a session lives cannot be kept here.
     evicts: ClassVar[bool] = True
 

@@ -29,11 +29,11 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from ..errors import StoreUnavailable
@@ -41,7 +41,20 @@ from ..record import Conflict, Ended, Patch, Record, Row, Unreadable, expiry_rea
 from . import Clock, Swept
 from ._loops import PerLoop
 from ._operations import name_of_a_change
-from ._redis_records import SLACK, Command, Damaged, create, decoded, end, list_owned, update
+from ._redis_records import (
+    SLACK,
+    Command,
+    Damaged,
+    command,
+    create,
+    decoded,
+    encoded,
+    end,
+    list_owned,
+    put_off,
+    text,
+    update,
+)
 from ._redis_routes import Route, all_of, route
 from ._redis_url import Settings, read_url
 
@@ -54,6 +67,8 @@ _SHARDS: Final = 16
 #: Seconds after which a sweep looks again at a session whose deadline is further away. A deadline that is moved earlier
 #: in the moment in which a sweep looks is noticed that late; it must be less than `SLACK`.
 _LOOK_AGAIN: Final = 86_400.0
+#: Sessions of an owner that are read at once: of a list of any length, other calls wait for no more than these.
+_TOGETHER: Final = 256
 
 
 class RedisStore:
@@ -64,9 +79,10 @@ class RedisStore:
     timeout   seconds after which a server that has not answered is given up
     """
 
-    in_process: ClassVar[bool] = False
+    in_process: bool = False
 
     def __init__(self, settings: Settings, *, clock: Clock = time.time, timeout: float = 1.0) -> None:
+        self._kind = settings.kind
         self._prefix = settings.prefix.encode()
         self._clock = clock
         self._swept: deque[Swept] = deque()  # what a sweep could not hand out, as it was cancelled or had trouble
@@ -82,7 +98,7 @@ class RedisStore:
         return self._decoded(await self._run(Command(key, ("HGETALL", key))))
 
     async def create(self, id: str, row: Row) -> bool:
-        lists = [_command("ZADD", self._due(_shard(id)), repr(row.expires_at), id)]
+        lists = [self._list_due(id, row.expires_at)]
         if row.owner is not None:
             lists.append(list_owned(self._owned(row.owner), id, _end_of(id, row), self._clock()))
         reply = await self._run(*lists, create(self._record(id), row, self._clock()))
@@ -91,7 +107,7 @@ class RedisStore:
     async def update(self, id: str, patch: Patch) -> int | Conflict | Ended | None:
         lists = []
         if patch.set_expires_at is not None:
-            lists.append(_command("ZADD", self._due(_shard(id)), "LT", repr(float(patch.set_expires_at)), id))
+            lists.append(self._list_due(id, patch.set_expires_at))
         reply = await self._run(*lists, update(self._record(id), patch, name_of_a_change(), self._clock()))
         if isinstance(reply, int):
             return reply
@@ -104,17 +120,12 @@ class RedisStore:
         return await self._end(id, Ended(reason, self._clock(), operation), if_version)
 
     async def owned_by(self, owner: str) -> dict[str, Row]:
-        key, now = self._owned(owner), self._clock()
-        listed = await self._run(_command("ZRANGE", key, "0", "-1", "WITHSCORES"))
-        ids, ends = [id.decode() for id in listed[::2]], [float(moment) for moment in listed[1::2]]
-        found = await all_of(self.get(id) for id in ids)
-        rows = {id: row for id, row in zip(ids, found, strict=True) if isinstance(row, Row) and row.owner == owner}
-        # One that is not known may be about to be created, until its end has passed.
-        known = {id for id, row in zip(ids, found, strict=True) if row is not None}
-        gone = [id for id, end in zip(ids, ends, strict=True) if id not in rows and (id in known or end + SLACK <= now)]
-        if gone:
-            with suppress(StoreUnavailable):  # another time
-                await self._run(_command("ZREM", key, *gone))
+        listed = await self._run(command("ZRANGE", self._owned(owner), "0", "-1", "WITHSCORES"))
+        ends = {text(id): float(moment) for id, moment in zip(listed[::2], listed[1::2], strict=True)}
+        ids = list(ends)
+        rows: dict[str, Row] = {}
+        for first in range(0, len(ids), _TOGETHER):
+            rows |= await self._owned_among(owner, {id: ends[id] for id in ids[first : first + _TOGETHER]})
         return rows
 
     async def sweep(self, now: float, limit: int) -> Sequence[Swept]:
@@ -135,7 +146,7 @@ class RedisStore:
     async def diagnose(self) -> Sequence[str]:
         """What is set up so that sessions would be lost, or cannot be written. Raises StoreUnavailable."""
         answers = await self._routes.current().everywhere("INFO")
-        return sorted({concern for info in answers for concern in _concerns(info)})
+        return sorted({concern for info in answers for concern in _concerns(info, self._kind)})
 
     async def close(self) -> None:
         """Close the connections of the running event loop."""
@@ -143,18 +154,36 @@ class RedisStore:
         if released is not None:
             await released.close()
 
+    async def _owned_among(self, owner: str, ends: Mapping[str, float]) -> dict[str, Row]:
+        """The owner's sessions of those listed, each with its end at the latest. What need not be listed is taken out:
+        at once, so that the next one to read a list too long for its patience has less to read."""
+        found = dict(zip(ends, await all_of(self.get(id) for id in ends), strict=True))
+        rows = {id: row for id, row in found.items() if isinstance(row, Row) and row.owner == owner}
+        # One that is not known may be about to be created, until its end has passed.
+        over = self._clock() - SLACK
+        gone = [id for id, end in ends.items() if id not in rows and (found[id] is not None or end <= over)]
+        if gone:
+            with suppress(StoreUnavailable):  # another time
+                await self._run(command("ZREM", self._owned(owner), *gone))
+        return rows
+
+    def _list_due(self, id: str, moment: float) -> Command:
+        """To look at a session then, or when it was to be looked at before, if that is earlier."""
+        return command("ZADD", self._due(_shard(id)), "LT", repr(float(moment)), id)
+
     async def _due_in(self, shard: int, now: float, limit: int) -> list[str]:
         key = self._due(shard)
-        found = await self._run(_command("ZRANGEBYSCORE", key, "-inf", repr(now), "LIMIT", "0", str(limit)))
-        return [id.decode() for id in found]
+        found = await self._run(command("ZRANGEBYSCORE", key, "-inf", repr(now), "LIMIT", "0", str(limit)))
+        return [text(id) for id in found]
 
     async def _collect(self, id: str, now: float) -> None:
         """End a session that is listed as due, if it is, and correct the list."""
         due, found = self._due(_shard(id)), await self.get(id)
         if isinstance(found, Row) and found.expires_at > now:
             next_look = min(found.expires_at, now + _LOOK_AGAIN)
-            await self._run(_command("ZADD", due, "XX", repr(next_look), id))
+            await self._run(put_off(due, id, next_look))
             return
+        lists = []
         if isinstance(found, Row):
             ended = Ended(expiry_reason(found), now, token_urlsafe(9))
             answer = await self._end(id, ended, found.version)
@@ -162,8 +191,10 @@ class RedisStore:
                 return
             if isinstance(answer, Row) or answer == ended:  # equal: the first answer was lost
                 self._swept.append(Swept(id, found, ended.reason))
+            if found.owner is not None:
+                lists.append(command("ZREM", self._owned(found.owner), id))
         with suppress(StoreUnavailable):  # another sweep will find it ended
-            await self._run(_command("ZREM", due, id))
+            await self._run(*lists, command("ZREM", due, id))
 
     async def _end(self, id: str, ended: Ended, if_version: int | None) -> Row | Conflict | Ended | None:
         found = self._decoded(await self._run(end(self._record(id), ended, if_version)))
@@ -181,17 +212,13 @@ class RedisStore:
             raise StoreUnavailable("the session store holds something else under a session's key") from None
 
     def _record(self, id: str) -> bytes:
-        return b"%ss:%s" % (self._prefix, id.encode())
+        return b"%ss:%s" % (self._prefix, encoded(id))
 
     def _due(self, shard: int) -> bytes:
         return b"%sdue:%d" % (self._prefix, shard)
 
     def _owned(self, owner: str) -> bytes:
-        return b"%so:%s" % (self._prefix, sha256(owner.encode()).hexdigest()[:32].encode())
-
-
-def _command(name: str, key: bytes, *arguments: str) -> Command:
-    return Command(key, (name, key, *arguments))
+        return b"%so:%s" % (self._prefix, sha256(encoded(owner)).hexdigest()[:32].encode())
 
 
 async def _successes(calls: Iterable[Coroutine[Any, Any, _T]], trouble: list[StoreUnavailable]) -> list[_T]:
@@ -209,10 +236,14 @@ async def _successes(calls: Iterable[Coroutine[Any, Any, _T]], trouble: list[Sto
     return [result for task in tasks for result in task.result()]
 
 
-def _concerns(info: bytes) -> Iterator[str]:
+def _concerns(info: bytes, kind: str) -> Iterator[str]:
     """What is worth a warning in a server's INFO."""
     facts = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     version, policy = facts.get("redis_version", "7"), facts.get("maxmemory_policy", "noeviction")
+    mode = facts.get("redis_mode", "standalone")
+    if (mode == "cluster") != (kind == "cluster") or mode == "sentinel":
+        right = {"cluster": "redis+cluster://", "sentinel": "redis+sentinel://"}.get(mode, "redis://")
+        yield f"it runs in {mode} mode: most calls will fail. Write {right}."
     if int(version.partition(".")[0]) < 7:
         yield f"it is Redis {version}: every write will fail. Redis 7.0 or later, or Valkey, is needed."
     if facts.get("role") == "slave":
@@ -225,7 +256,7 @@ def _concerns(info: bytes) -> Iterator[str]:
 
 
 def _shard(id: str) -> int:
-    return crc32(id.encode()) % _SHARDS
+    return crc32(encoded(id)) % _SHARDS
 
 
 def _end_of(id: str, row: Row) -> float:

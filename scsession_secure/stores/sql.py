@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, CursorResult, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -43,7 +43,7 @@ class SQLStore:
     See docs/sql.md for the table and the ways to create it.
     """
 
-    in_process: ClassVar[bool] = False
+    in_process: bool = False
 
     def __init__(self, engine: AsyncEngine | Source, *, clock: Clock = time.time) -> None:
         source = engine if isinstance(engine, Source) else Given(engine)

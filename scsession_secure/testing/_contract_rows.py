@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import pytest
@@ -152,6 +153,16 @@ class RowContract:
         assert row.version == version
         assert row.version > before.version
         assert (row.owner, row.expires_at) == (before.owner, before.expires_at)
+
+    @pytest.mark.asyncio
+    async def test_a_patch_of_several_fields(self, store: Store, clock: Clock) -> None:
+        """Whichever fields a patch sets and drops at once, in whatever order, each of them is set and dropped."""
+        for order, dropped in itertools.product(itertools.permutations(("d:a", "d:b", "d:c")), range(8)):
+            drop = [name for bit, name in enumerate(("d:a", "d:b", "d:c")) if dropped >> bit & 1]
+            put = {name: b"2" for name in order if name not in drop}
+            id = await created(store, clock, dict.fromkeys(("d:a", "d:b", "d:c"), b"1"))
+            assert isinstance(await store.update(id, Patch(put=put, drop=drop)), int)
+            assert (await live(store, id)).fields == put
 
     @pytest.mark.asyncio
     async def test_update_does_not_revive(self, store: Store, peer: Store, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,3 +76,29 @@ def test_a_setting_that_is_none(start: Start, name: str, value: str) -> None:
     assert shop.ready.wait(PATIENCE)  # or at its end
     assert shop.process.wait(PATIENCE) == 1
     assert any(f"{name} is {value!r}" in line for line in shop.lines)
+
+
+def test_a_port_that_is_taken(start: Start) -> None:
+    """It says so at once, and never that somebody else's server is the shop."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        shop = start("examples.scaling", PORT=str(port), REDIS_URL="")
+        assert shop.ready.wait(PATIENCE)  # or at its end
+        assert shop.process.wait(PATIENCE) == 1
+    assert shop.lines == [f"Port {port}: Address already in use. Set PORT to another one."]
+
+
+@pytest.mark.slow
+def test_options_in_the_url(start: Start, redis_server: Redis) -> None:
+    """Options are the store's: the counters of rate limits, on the same server, do not know them and still count."""
+    url = f"redis://127.0.0.1:{redis_server.port}/3?prefix=shop:"
+    shop = start("examples.scaling", PORT=str(free_port()), REDIS_URL=url, WORKERS="1")
+    with httpx.Client(trust_env=False, follow_redirects=True, timeout=20) as client:
+        client.post(f"{shop.address}/register", data={"name": "ada", "password": "correct horse battery"})
+        assert "ada" in client.get(f"{shop.address}/session").text
+    with redis_server.connection(10) as connection:
+        connection.call("SELECT", "3")
+        names = repr(connection.call("KEYS", "*"))
+        connection.call("FLUSHDB")
+    assert "shop:s:" in names
+    assert "LIMITS" in names

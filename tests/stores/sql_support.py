@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from scsession_secure.errors import ConfigurationError
 from scsession_secure.record import Row
 from scsession_secure.stores.sql import SQLStore, sessions
 from scsession_secure.testing import Clock
@@ -32,11 +32,10 @@ async def emptied(url: str) -> None:
     """Leave the table without rows, and make it if it is missing."""
     engine = _poolless(url)
     try:
-        await SQLStore(engine).diagnose()
-    except ConfigurationError:
+        async with engine.begin() as connection:
+            await connection.execute(sessions.delete())
+    except ProgrammingError:
         await SQLStore(engine).create_tables()
-    async with engine.begin() as connection:
-        await connection.execute(sessions.delete())
 
 
 @cache

@@ -20,7 +20,7 @@ from scsession_secure.errors import StoreUnavailable
 from scsession_secure.record import Conflict, Ended, Patch, Row
 from scsession_secure.stores import open_store
 from scsession_secure.stores._memcached_servers import Servers
-from scsession_secure.stores._memcached_value import Live, pack
+from scsession_secure.stores._memcached_value import LARGEST, Live, TooLarge, pack
 from scsession_secure.stores._operations import KEPT
 from scsession_secure.stores.memcached import MemcachedStore
 from tests.harness.faultproxy import FaultProxy
@@ -488,6 +488,40 @@ async def test_a_server_that_is_silent_at_sign_in(proxy):
     proxy.blackhole()
     assert "did not answer" in await unavailable(store.get("a"))
     await until(lambda: not proxy.open_connections)
+
+
+async def test_what_nobody_waits_for_is_not_begun(monkeypatch, memcached_url, proxy):
+    """Of changes that are too large together and are made alone, those whose callers have given up are left: the
+    server's silence of one deadline does not keep the session for as many deadlines as there are changes."""
+
+    def packed(state):
+        try:
+            return pack(state)
+        except TooLarge:
+            proxy.blackhole()
+            raise
+
+    monkeypatch.setattr("scsession_secure.stores._memcached_changes.pack", packed)
+    store = open_store(proxy.url(memcached_url), timeout=0.5)
+    await store.create("a", Row(1, 4e9, None, {"d:large": bytes(LARGEST - 5000)}))
+    patches = (Patch(put={f"d:{number}": bytes(600)}) for number in range(20))
+    answers = await asyncio.gather(*(store.update("a", patch) for patch in patches), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    proxy.pass_all()
+    async with asyncio.timeout(5):
+        while not isinstance(await answer_of(store.update("a", Patch(put={"d:last": b"1"}))), int):
+            pass
+    found = await store.get("a")
+    assert isinstance(found, Row)
+    assert found.fields.keys() - {"d:0"} == {"d:large", "d:last"}  # that one was begun
+    await store.close()
+
+
+async def answer_of(call: Awaitable[object]) -> object:
+    try:
+        return await call
+    except StoreUnavailable as error:
+        return error
 
 
 async def test_a_deadline_around_it(store, proxy):

@@ -163,3 +163,17 @@ async def test_all_of_a_cluster_are_looked_at(redis_cluster, redis_cluster_url, 
     sentinel = RedisStore.from_url(redis_sentinel_url)
     assert await sentinel.diagnose() == []
     await asyncio.gather(store.close(), sentinel.close())
+
+
+async def test_the_wrong_kind_of_server_is_warned_about(redis_cluster, redis_sentinel):
+    """A node of a cluster and a sentinel answer a ping, but keep no session under a `redis://` URL: the right one is
+    named."""
+    for port, right in (
+        (redis_cluster.ports[0], "redis+cluster://"),
+        (redis_sentinel.sentinels[0].port, "redis+sentinel://"),
+    ):
+        store = RedisStore.from_url(f"redis://127.0.0.1:{port}")
+        await store.ping()
+        warnings = await store.diagnose()
+        assert any(warning.endswith(f"Write {right}.") for warning in warnings), warnings
+        await store.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from scsession_secure.errors import ConfigurationError, StoreUnavailable
@@ -9,6 +11,7 @@ from scsession_secure.record import Row
 from scsession_secure.stores import open_store
 from scsession_secure.stores._redis_url import Address, read_url
 from scsession_secure.stores.redis import RedisStore
+from tests.harness.backends.certificates import Certificates
 
 
 @pytest.mark.parametrize(
@@ -47,15 +50,18 @@ def test_credentials(url, credentials):
     assert read_url(url).credentials == credentials
 
 
-def test_options():
-    """The prefix, whom TLS trusts, and the sentinels' own password."""
+def test_options(tmp_path):
+    """The prefix, whom TLS trusts, and the sentinels' own password; passwords are in no repr."""
+    ca = str(Certificates.make(tmp_path).ca)
     assert read_url("redis://h").prefix == "scsession:"
-    settings = read_url("rediss+sentinel://:w@h/main?prefix=shop%3A&ca_certs=%2Fetc%2Fca.pem&sentinel_password=s")
+    settings = read_url(f"rediss+sentinel://:w@h/main?prefix=shop%3A&ca_certs={quote(ca, safe='')}&sentinel_password=s")
     assert settings.prefix == "shop:"
     assert settings.tls is not None
-    assert settings.tls["ssl_ca_certs"] == "/etc/ca.pem"
+    assert settings.tls["ssl_ca_certs"] == ca
     assert settings.credentials == {"password": "w"}
     assert settings.sentinel_credentials == {"password": "s"}
+    assert "'w'" not in repr(settings)
+    assert "'s'" not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +86,7 @@ def test_options():
         "redis+sentinel://u:hunter2@h/main/x",
         "redis+cluster://a,,b",
         "redis://u:hunter2@h?ca_certs=/hunter2.pem",
+        "rediss://u:hunter2@h?ca_certs=/no/hunter2.pem",
         "redis://u:hunter2@h?prefix=",
         "redis://u:hunter2@h?prefix=a&prefix=b",
         "redis://u:hunter2@h?sentinel_password=hunter2",

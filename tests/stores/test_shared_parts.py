@@ -52,8 +52,9 @@ class TestPerLoop:
 
         asyncio.run(story())
 
-    def test_abandon_closes_the_socket(self):
-        """A transport whose loop is gone is closed for good, without a warning."""
+    def test_abandon_closes_the_socket(self, caplog: pytest.LogCaptureFixture):
+        """A transport whose loop is gone is closed for good, without a warning, and a driver that says goodbye on it
+        all the same disturbs nobody."""
         writers: list[Any] = []
         closed: list[Any] = []
 
@@ -75,7 +76,10 @@ class TestPerLoop:
         assert all(socket.fileno() != -1 for socket in closed)
         for writer in writers:
             abandon(writer.transport)
+            writer.transport.write(b"goodbye")
+            writer.transport.abort()
         assert all(socket.fileno() == -1 for socket in closed)
+        assert caplog.records == []
 
     @pytest.mark.parametrize("transport", [None, object()])
     def test_abandon_what_is_no_such_transport(self, transport):

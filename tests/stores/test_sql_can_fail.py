@@ -52,7 +52,7 @@ MUTANTS = {
     ),
     "update overwrites": Mutant(
         "update",
-        ("fields || CAST(:patch AS jsonb)", "JSON_MERGE_PATCH(fields, :patch)"),
+        ("fields || CAST(:patch AS jsonb)", """JSON_MERGE_PATCH('{"%": 0}', fields, :patch)"""),
         "CAST(:patch AS {json})",
         SUITE.test_update_merges,
     ),

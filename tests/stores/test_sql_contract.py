@@ -61,6 +61,27 @@ class OnEngine(ByURL):
         assert found.fields == {"d:a": b"1", "d:b": b"2"}
 
 
+#: Those in which calls meet, and those of the life of the connections.
+ON_AN_ENGINE = {
+    "test_any_event_loop",
+    "test_cancelled_callers",
+    "test_close",
+    "test_concurrent_creates",
+    "test_concurrent_ends",
+    "test_concurrent_extensions",
+    "test_concurrent_updates_are_all_kept",
+    "test_end_beside_updates",
+    "test_end_by_version_beside_updates",
+    "test_one_winner",
+    "test_owned_by_misses_none",
+    "test_sweep_beside_touches",
+    "test_sweepers_claim_once",
+}
+for name in [name for name in dir(OnEngine) if name.startswith("test_")]:
+    if name not in ON_AN_ENGINE:
+        setattr(OnEngine, name, None)
+
+
 @pytest.fixture(scope="module")
 def postgres_database(postgres_server: Any) -> Iterator[str]:
     name = postgres_server.new_database()
@@ -85,6 +106,11 @@ class TestMariaDB(ByURL):
     @pytest.fixture(autouse=True)
     def _url(self, mariadb_database: str) -> None:
         self.url = mariadb_database
+
+
+def test_the_chosen_are_there() -> None:
+    """A test of the contract that is renamed is not lost to the engines."""
+    assert {name for name in dir(OnEngine) if name.startswith("test_") and getattr(OnEngine, name)} == ON_AN_ENGINE
 
 
 class TestPostgreSQLEngine(OnEngine):

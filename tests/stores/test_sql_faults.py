@@ -233,6 +233,18 @@ async def test_silence(url: str, proxy: FaultProxy) -> None:
         assert [type(one) for one in await asyncio.gather(*(store.get("id") for _ in range(8)))] == [Row] * 8
 
 
+async def test_close_in_silence(url: str, proxy: FaultProxy) -> None:
+    """A server that is silent keeps nobody from closing the store, and the store opens itself again."""
+    async with store_of(proxy.url(url)) as store:
+        await store.create("id", row())
+        await asyncio.gather(*(store.get("id") for _ in range(3)))
+        proxy.blackhole()
+        async with asyncio.timeout(10):
+            await store.close()
+        proxy.pass_all()
+        assert isinstance(await store.get("id"), Row)
+
+
 async def answer_of(call: Awaitable[Any]) -> Any:
     try:
         return await within(1, call)  # type: ignore[arg-type]  # every call of a store is a coroutine
@@ -266,6 +278,16 @@ async def test_stale_connections(url: str, server: Server) -> None:
                 server.sql(f"KILL CONNECTION {id}")
         calls = (store.update("id", Patch(put={f"d:{n}": b"1"})) for n in range(5))
         assert sorted(await asyncio.gather(*calls)) == [2, 3, 4, 5, 6]  # type: ignore[type-var]  # they are versions
+
+
+async def test_an_altered_table(url: str, server: Server) -> None:
+    """A column that is altered under the prepared statements of all connections is noticed by no call."""
+    async with store_of(f"{url}?pool_size=5") as store:
+        await store.create("id", row({}))
+        await asyncio.gather(*(store.get("id") for _ in range(10)))
+        change = "ALTER COLUMN operation TYPE text" if isinstance(server, Postgres) else "MODIFY operation text"
+        server.sql(f"ALTER TABLE scsession_sessions {change}", url.rpartition("/")[2])
+        assert [type(one) for one in await asyncio.gather(*(store.get("id") for _ in range(10)))] == [Row] * 10
 
 
 async def test_cancelled_at_every_moment(url: str, proxy: FaultProxy) -> None:
