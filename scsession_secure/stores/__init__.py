@@ -120,6 +120,12 @@ def open_store(url: str, *, clock: Clock = time.time, timeout: float = 1.0) -> S
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise malformed("it is no URL.")
+    if scheme.lower() == "cookie":
+        raise ConfigurationError(
+            "SC010",
+            "cookie:// is no store: each request has its own.",
+            'Pass it to the middleware as it is: store="cookie://".',
+        )
     try:
         load = _LOADERS[scheme.lower()]
     except KeyError:

@@ -61,7 +61,7 @@ async def test_sqlite_options(tmp_path, monkeypatch):
         await store.close()
 
 
-@pytest.mark.parametrize("url", ["cookie://", "mongodb://host/db", "://x", "sqlit:///x.db"])
+@pytest.mark.parametrize("url", ["mongodb://host/db", "://x", "sqlit:///x.db"])
 def test_unknown_schemes(url):
     """What names no store is answered with those that there are."""
     with pytest.raises(ConfigurationError, match="memory://, sqlite://") as caught:
@@ -121,3 +121,9 @@ def test_a_library_that_is_not_installed(url, module, library, extra, monkeypatc
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigurationError, match=rf"SC015: .*{library}.*scsession-secure\[{extra}\]"):
         open_store(url)
+
+
+def test_a_cookie_is_no_store():
+    """`cookie://` is told where it belongs."""
+    with pytest.raises(ConfigurationError, match=r"SC010: cookie:// is no store.*to the middleware"):
+        open_store("cookie://")
