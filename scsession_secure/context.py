@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import Task
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .crypto import new_id
+from .errors import StoreUnavailable
 from .events import Event, has_receivers
 from .record import Row, ended_by
 
@@ -43,6 +45,10 @@ __all__ = [
     "Unconfirmed",
 ]
 
+logger = logging.getLogger("scsession_secure")
+
+#: Seconds between two warnings of one kind, while an outage lasts.
+_BETWEEN_WARNINGS: Final = 30.0
 #: Seconds by which the clocks of two workers may differ.
 CLOCK_SKEW: Final = 60.0
 #: Seconds after its end during which a session's cookie may still be on its way from the browser that just got a newer
@@ -112,10 +118,11 @@ class Rotation:
 
 
 class Unconfirmed(NamedTuple):
-    """An ending that the store did not confirm: the same operation id finds out whether it happened all the same."""
+    """An ending that the store did not confirm. The operation ids of all who tried it tell whether it happened all the
+    same."""
 
     reason: str
-    operation: str
+    operations: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,8 @@ class Setup:
     sockets: dict[str, set[OpenSocket]] = field(default_factory=dict)
     #: Warnings that were given once.
     warned: set[str] = field(default_factory=set)
+    #: Until when a failure of the store is not told again, by what was being done.
+    quiet_until: dict[str, float] = field(default_factory=dict)
 
     def end_sockets(self, id: str) -> None:
         for socket in list(self.sockets.get(id, ())):
@@ -232,9 +241,14 @@ class Context:
         self.announce("session_destroyed", session_id=id, owner=owner, reason=reason)
 
     async def end(self, id: str, reason: str) -> bool:
-        """End a session: whether this call did it, which is then announced. Raises StoreUnavailable."""
+        """End a session: whether this call did it, which is then announced. If the store does not confirm it, this
+        worker remembers, and StoreUnavailable is raised."""
         operation = f"{reason} {new_id()}"
-        answer = await self.store.end(id, reason, operation=operation)
+        try:
+            answer = await self.store.end(id, reason, operation=operation)
+        except StoreUnavailable:
+            self.remember_ending(id, reason, operation)
+            raise
         if not ended_by(answer, operation):
             return False
         self.destroyed(id, answer.owner if isinstance(answer, Row) else None, reason)
@@ -242,10 +256,16 @@ class Context:
 
     def remember_ending(self, id: str, reason: str, operation: str) -> None:
         """The store has not confirmed the end of a session: for this worker it is over all the same."""
-        self.setup.unconfirmed[id] = Unconfirmed(reason, operation)
+        known = self.setup.unconfirmed.get(id, Unconfirmed(reason, ()))
+        self.setup.unconfirmed[id] = Unconfirmed(known.reason, (*known.operations, operation))
         self.setup.end_sockets(id)
 
-    def store_failed(self, doing: str) -> None:
+    def store_failed(self, doing: str, error: Exception) -> None:
+        """Announce it, and tell the log once in a while: in an outage every request could."""
+        quiet = self.setup.quiet_until
+        if self.now >= quiet.get(doing, 0.0):
+            quiet[doing] = self.now + _BETWEEN_WARNINGS
+            logger.warning("store failed (%s): %s", doing, error)
         self.verdicts.append(f"store failed: {doing}")
         self.announce("store_failed", reason=doing, session_id=self.record.id if self.record else None)
 

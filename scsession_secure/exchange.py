@@ -151,8 +151,8 @@ class Exchange:
             return
         try:
             await end(ctx, ctx.record, ctx.token, ctx.session._ending)
-        except StoreUnavailable:
-            ctx.store_failed("end")
+        except StoreUnavailable as error:
+            ctx.store_failed("end", error)
             ctx.record = None
 
     async def finished(self) -> None:

@@ -9,18 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
 from .adopt import StarletteCookies, open_reader
-from .carriers import ByReference, ByValue, Carrier, within
+from .carriers import ByReference, ByValue, Carrier, finish, within
 from .context import CLOCK_SKEW, Context, Setup
 from .cookies import CookieWriter
 from .crypto import Keyring
 from .errors import ConfigurationError, SessionError, SessionExcluded, StoreUnavailable
-from .events import Event, deliver, has_receivers
 from .exchange import Exchange
+from .housekeeping import Housekeeping
 from .layers import INWARD, OUTWARD, Layer
 from .limiter import Limiter
 from .live import LiveSession, run
 from .policy import Policy, PolicyOverrides, matches_prefix
-from .record import BIRTH, Ended, Row
 from .session import Session
 from .stores import Store, open_store
 from .stores.ended import EndedList, open_ended_list
@@ -33,9 +32,8 @@ __all__ = ["SCsessionMiddleware"]
 logger = logging.getLogger("scsession_secure")
 
 DEFAULT_STORE: Final = "sqlite:///sessions.db"
-#: Seconds between two looks for expired sessions, and how many are collected at once.
-SWEEP_INTERVAL: Final = 30.0
-SWEEP_BATCH: Final = 500
+#: Seconds after which a server that hangs is left alone when the application ends.
+_PARTING: Final = 10.0
 #: Where a request notes the cookies of the middlewares it has passed.
 _NAMES: Final = "scsession_secure.cookie_names"
 #: What fits into a cookie of 4096 bytes: base64 takes a quarter, our own facts and a long owner the rest.
@@ -72,13 +70,11 @@ class SCsessionMiddleware:
     ) -> None:
         self.app = app
         self._error: ConfigurationError | None = None
-        self._next_sweep = 0.0
-        self._sweeper: asyncio.Task[None] | None = None
         try:
             settings = (policy or Policy()).with_overrides(overrides)
             keyring = Keyring(secret_key)
             self.setup = _set_up(settings, keyring, DEFAULT_STORE if store is None else store, adopt)
-            self._next_sweep = settings.clock() + SWEEP_INTERVAL
+            self._housekeeping = Housekeeping(self.setup)
         except ConfigurationError as error:
             # Raised here, it would leave uvicorn running and answering 500: the lifespan refuses to start instead.
             self._error = error
@@ -133,8 +129,8 @@ class SCsessionMiddleware:
             raise
         finally:
             await exchange.finished()
-            if self._sweeper is None and ctx.now >= self._next_sweep:
-                await self._maintain(scope.get("app"))
+            if self._housekeeping.due(ctx.now):
+                await finish(self._housekeeping.do(scope.get("app")))
 
     def _refuse_doubled(self, scope: Scope) -> None:
         outer, names = scope.get("session"), scope.get(_NAMES, ())
@@ -169,6 +165,7 @@ class SCsessionMiddleware:
                     await self._start(scope.get("app"))
                 except ConfigurationError as error:
                     self._error = error
+                    await self._stop()
                     await send({"type": "lifespan.startup.failed", "message": f"SCsessionMiddleware: {error}"})
                     raise
             elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
@@ -180,7 +177,7 @@ class SCsessionMiddleware:
     async def _start(self, app: object) -> None:
         self._warn_of_inner_cors()
         await self._look_at_store()
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever(app))
+        self._housekeeping.start(app)
 
     async def _look_at_store(self) -> None:
         """A store that is down now may be up when the first session comes; one that is set up wrongly stays so."""
@@ -206,57 +203,12 @@ class SCsessionMiddleware:
             )
 
     async def _stop(self) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait({self._sweeper})
-            self._sweeper = None
-        await self.setup.carrier.close()
-        await self.setup.limiter.close()
-
-    async def _sweep_forever(self, app: object) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
-            await self._maintain(app)
-
-    async def _maintain(self, app: object) -> None:
-        """Collect what has expired, announce it, and end what could not be ended before. Without a lifespan, requests
-        do this on their way out."""
-        now = self.setup.policy.clock()
-        self._next_sweep = now + SWEEP_INTERVAL
-        try:
-            await self._end_unconfirmed(app, now)
-            await self.setup.carrier.sweep(now)
-            await self._sweep(app, now)
-        except StoreUnavailable as error:
-            logger.warning("expired sessions were not collected: %s", error)
-        except Exception:
-            logger.exception("expired sessions were not collected")  # tried again, whatever it was
-
-    async def _sweep(self, app: object, now: float) -> None:
-        backend = getattr(self.setup.carrier, "backend", None)
-        if backend is None or not hasattr(backend, "sweep"):  # not isinstance(): a wrapper may hand the method through
-            return
-        while True:
-            swept = await within(self.setup.policy.deadline, backend.sweep(now - CLOCK_SKEW, SWEEP_BATCH))
-            for gone in swept:
-                if BIRTH in gone.row.fields:  # and not only a name that was claimed
-                    await self._destroyed(app, now, gone.id, gone.row.owner, gone.reason)
-            if len(swept) < SWEEP_BATCH:
-                return
-
-    async def _end_unconfirmed(self, app: object, now: float) -> None:
-        store = self.setup.carrier.store()
-        for id, (reason, operation) in list(self.setup.unconfirmed.items()):
-            ended = await store.end(id, reason, operation=operation)
-            self.setup.unconfirmed.pop(id, None)
-            if not isinstance(ended, Ended) or ended.operation == operation:  # nobody else was first
-                await self._destroyed(app, now, id, ended.owner if isinstance(ended, Row) else None, reason)
-
-    async def _destroyed(self, app: object, now: float, id: str, owner: str | None, reason: str) -> None:
-        self.setup.end_sockets(id)
-        if has_receivers("session_destroyed"):
-            event = Event(name="session_destroyed", at=now, session_id=id, owner=owner, reason=reason)
-            await deliver(app, [event])
+        await self._housekeeping.stop()
+        for part in (self.setup.carrier, self.setup.limiter):
+            try:
+                await within(_PARTING, part.close())
+            except StoreUnavailable as error:
+                logger.warning("the session store was not closed: %s", error)
 
 
 def _set_up(policy: Policy, keyring: Keyring, store: str | Store, adopt: StarletteCookies | None) -> Setup:

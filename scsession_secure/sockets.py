@@ -102,7 +102,7 @@ class OpenSocket:
         return False
 
     async def _look(self) -> None:
-        """Ask the store. If it does not answer, the socket stays."""
+        """Ask the store. If it does not answer, the socket stays until the last that is known of its deadlines."""
         ctx, id = self._ctx, self._record.id
         try:
             found = await ctx.store.get(id)
@@ -114,6 +114,8 @@ class OpenSocket:
                 id = ctx.setup.carrier.reader.next_record(Token(self._key_id, id, 0, "")).id
                 found = await ctx.store.get(id)
         except StoreUnavailable:
+            if expired(self._record, ctx.setup.policy, ctx.setup.policy.clock()) is not None:
+                self.end()
             return
         record = parsed(id, found)
         alive = record is not None and expired(record, ctx.setup.policy, ctx.setup.policy.clock()) is None

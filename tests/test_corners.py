@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scsession_secure import Session, middleware, session_created
+from scsession_secure import Session, housekeeping, session_created
 from scsession_secure.record import Ended, Patch, Row
 from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.testing import Clock
@@ -293,7 +293,7 @@ async def test_a_claimed_name_is_swept_in_silence() -> None:
 
 async def test_more_expired_sessions_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweeper goes on until nothing is left, and announces each session once."""
-    monkeypatch.setattr(middleware, "SWEEP_BATCH", 2)
+    monkeypatch.setattr(housekeeping, "SWEEP_BATCH", 2)
     site = Site()
     for n in range(5):
         await site.signed_in(f"user{n}")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from scsession_secure import Event, Policy, SCsessionMiddleware, get_session, middleware, session_destroyed
+from scsession_secure import Event, Policy, SCsessionMiddleware, get_session, housekeeping, session_destroyed
 from tests.guarded import SECRET, CountingStore, Ear, Site, TestClient
 from tests.harness import asgi
 
@@ -156,7 +156,7 @@ class TestWithALifespan:
 
     async def test_the_sweeper_collects_and_tells(self, monkeypatch: pytest.MonkeyPatch):
         """What has expired is collected without any request, and announced once, with the application as the sender."""
-        monkeypatch.setattr(middleware, "SWEEP_INTERVAL", 0.001)
+        monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL", 0.001)
         where = Site()
         browser = await where.signed_in()
         await where.browser().post("/write")
@@ -174,7 +174,7 @@ class TestWithALifespan:
     @pytest.mark.parametrize("error", ["StoreUnavailable", "bug"])
     async def test_the_sweeper_outlives_a_failure(self, monkeypatch: pytest.MonkeyPatch, error: str):
         """A store that fails once in a sweep is swept again later, whatever it raised."""
-        monkeypatch.setattr(middleware, "SWEEP_INTERVAL", 0.001)
+        monkeypatch.setattr(housekeeping, "SWEEP_INTERVAL", 0.001)
         failed = asyncio.Event()
 
         class Once(CountingStore):

@@ -175,6 +175,19 @@ async def test_a_store_that_fails_closes_nothing() -> None:
         assert not await looked(site, ws)
 
 
+async def test_a_deadline_holds_during_an_outage() -> None:
+    """Past what is known of its deadlines a socket does not live on because nobody can be asked."""
+    site = Chats()
+    browser = await site.signed_in()
+    async with browser.websocket() as ws:
+        site.store.failing = {"get", "update"}
+        site.clock.move(IDLE - 1)
+        assert await talks(ws)
+        site.clock.move(1)
+        await ws.send_text("hello")
+        assert await ws.closed() == 1008
+
+
 async def test_what_others_do_keeps_it_alive() -> None:
     """Past its own deadline a socket asks the store first: requests elsewhere may have moved it."""
     site = Chats()

@@ -67,5 +67,5 @@ async def forget_cookie(ctx: Context, token: Token, *, just_ended: bool) -> None
             ctx.delete_cookie = just_ended or ctx.ended_here
         else:
             ctx.delete_cookie = await claim(ctx, token, "forgotten")
-    except StoreUnavailable:
-        ctx.store_failed("forget")
+    except StoreUnavailable as error:
+        ctx.store_failed("forget", error)

@@ -11,6 +11,7 @@ from msgspec import structs
 from ..clients import fingerprint_of
 from ..context import Context
 from ..crypto import b64, new_id
+from ..errors import StoreUnavailable
 from ..policy import matches_prefix
 from ..record import (
     BIRTH,
@@ -85,8 +86,9 @@ def is_twin(ended: Ended, successor: Token) -> bool:
     return ended.operation.partition(" ")[0] == operation_of(successor)
 
 
-async def create(ctx: Context, token: Token, content: Content) -> bool:
-    """Store a new record and give its cookie. False if the id is taken. Raises StoreUnavailable."""
+async def create(ctx: Context, token: Token, content: Content, *, insist: bool = False) -> bool:
+    """Store a new record and give its cookie. False if the id is taken. `insist`: one more try if the store fails.
+    Raises StoreUnavailable."""
     seal = ctx.setup.carrier.sealer(token.id).seal
     fields = {DATA + key: seal(DATA + key, value) for key, value in content.values.items()}
     fields |= {FLASH + id: seal(FLASH + id, value) for id, value in content.flashes.items()}
@@ -97,7 +99,13 @@ async def create(ctx: Context, token: Token, content: Content) -> bool:
         fields[UNTIL] = pack_time(content.until)
     record = Record.parse(token.id, Row(1, 0.0, ctx.session.owner, fields))
     record.row = replace(record.row, expires_at=deadline(ctx, record))
-    if not await ctx.store.create(token.id, record.row):
+    try:
+        created = await ctx.store.create(token.id, record.row)
+    except StoreUnavailable:
+        if not insist:
+            raise
+        created = await ctx.store.create(token.id, record.row)  # the same row: it may be there
+    if not created:
         return False
     ctx.record = record
     ctx.token = ctx.issue = token

@@ -31,8 +31,8 @@ async def renew(ctx: Context, record: Record, token: Token) -> None:
             await _renew(ctx, record, token)
         elif held.generation and held.confirmed_at is None:
             await _swap(ctx, record, structs.replace(held, confirmed_at=ctx.now))
-    except StoreUnavailable:
-        ctx.store_failed("renew")
+    except StoreUnavailable as error:
+        ctx.store_failed("renew", error)
 
 
 async def _swap(ctx: Context, record: Record, held: Possession) -> int | Conflict | Ended | None:

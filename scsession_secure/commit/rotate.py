@@ -56,7 +56,7 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
     else:
         return await start(ctx, _alone(ctx, changes))
     content = _content(ctx, old, rotation, changes, (values, flashes))
-    if await _create(ctx, successor, content):
+    if await create(ctx, successor, content, insist=True):  # the old record is gone, and its data is only here
         facts = {
             "session_id": successor.id,
             "owner": ctx.session.owner,
@@ -135,14 +135,6 @@ def _move_sockets(ctx: Context, old: Record) -> None:
             socket.moved(ctx.record)
         else:
             socket.end()
-
-
-async def _create(ctx: Context, token: Token, content: Content) -> bool:
-    """The old record is gone: one more try before its data is."""
-    try:
-        return await create(ctx, token, content)
-    except StoreUnavailable:
-        return await create(ctx, token, content)
 
 
 async def _merge(ctx: Context, token: Token, content: Content, changes: Changes) -> bool:

@@ -32,8 +32,8 @@ async def touch(ctx: Context, record: Record) -> None:
     patch = Patch(put={SEEN: pack_time(ctx.now)}, extend_to=deadline(ctx, record))
     try:
         version = await ctx.store.update(record.id, patch)
-    except StoreUnavailable:
-        ctx.store_failed("touch")
+    except StoreUnavailable as error:
+        ctx.store_failed("touch", error)
         return
     if isinstance(version, int):
         in_step(ctx, record, patch, version)

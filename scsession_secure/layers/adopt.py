@@ -59,8 +59,8 @@ async def adopt(ctx: Context) -> Discard | Refuse | None:
         return Discard("two cookies of Starlette's")
     try:
         return await _adopt(ctx, found[0])
-    except StoreUnavailable:
-        ctx.store_failed("adopt")
+    except StoreUnavailable as error:
+        ctx.store_failed("adopt", error)
         if ctx.setup.policy.on_store_error == "anonymous":
             ctx.token = found[0].token(ctx.setup.keyring, ctx.setup.keyring.newest)  # so that a logout fails loudly
             return ctx.lose("store down", STORE_IS_DOWN, keep_token=True)

@@ -34,7 +34,6 @@ async def fingerprint(ctx: Context) -> Discard | None:
     ctx.session._ended("fingerprint")
     try:
         await ctx.end(record.id, "fingerprint")
-    except StoreUnavailable:
-        ctx.store_failed("end")
-        ctx.remember_ending(record.id, "fingerprint", "fingerprint")
+    except StoreUnavailable as error:
+        ctx.store_failed("end", error)
     return ctx.lose("another client", STALE_SESSION)

@@ -44,8 +44,8 @@ async def identify(ctx: Context) -> Discard | Refuse | None:
         return Discard("forged cookie")
     try:
         return await _choose(ctx, _newest(tokens))
-    except StoreUnavailable:
-        ctx.store_failed("load")
+    except StoreUnavailable as error:
+        ctx.store_failed("load", error)
         if setup.policy.on_store_error == "anonymous":
             return ctx.lose("store down", STORE_IS_DOWN, keep_token=True)
         ctx.inert = STORE_IS_DOWN

@@ -20,8 +20,8 @@ async def persist(ctx: Context) -> Refuse | None:
     issued = ctx.issue
     try:
         return await _persist(ctx)
-    except StoreUnavailable:
-        ctx.store_failed("save")
+    except StoreUnavailable as error:
+        ctx.store_failed("save", error)
         ctx.issue = issued
         return UNAVAILABLE
 

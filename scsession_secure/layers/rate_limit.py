@@ -41,7 +41,7 @@ async def _limited(ctx: Context, name: str, limits: Sequence[RateLimitItem], key
     try:
         exceeded = await ctx.setup.limiter.exceeded(name, limits, key)
     except CountersUnavailable as error:  # a limit protects the site: it must not be what stops it
-        ctx.store_failed(f"count ({error})")
+        ctx.store_failed(f"count ({error})", error)
         return None
     if exceeded is None:
         return None

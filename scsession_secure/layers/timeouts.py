@@ -34,8 +34,8 @@ async def timeouts(ctx: Context) -> Discard | None:
     operation = f"{reason} {new_id()}"
     try:
         result = await ctx.store.end(record.id, reason, if_version=record.row.version, operation=operation)
-    except StoreUnavailable:
-        ctx.store_failed("end")
+    except StoreUnavailable as error:
+        ctx.store_failed("end", error)
         return ctx.lose(f"expired ({reason})")
     if isinstance(result, Conflict):  # another request was active while we looked
         return await _again(ctx, record.id, result.row)

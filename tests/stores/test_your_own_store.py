@@ -47,7 +47,8 @@ def test_it_is_short() -> None:
 
 def test_every_ability_is_listed() -> None:
     """The page's table has each method for which the middleware looks."""
-    source = (Path(__file__).parents[2] / "scsession_secure/middleware.py").read_text(encoding="utf-8")
+    package = Path(__file__).parents[2] / "scsession_secure"
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
     asked = set(re.findall(r'(?:hasattr|getattr)\(.*"(sweep|owned_by|diagnose|check)"', source))
     listed = set(re.findall(r"^\| `(?:async )?(\w+)\(", PAGE, re.MULTILINE))
     assert listed == asked | {"owned_by"}

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scsession_secure.errors import StoreUnavailable
-from scsession_secure.stores._redis_url import Settings
+from scsession_secure.stores._redis_url import Settings, read_url
 from tests.harness.backends.certificates import Certificates
 from tests.harness.backends.process import new_folder
 from tests.harness.backends.redis import RedisTLS
@@ -66,8 +67,11 @@ async def test_without_verification(
     redis_tls_server: RedisTLS, ca: Path, sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mutant that verifies nothing believes anybody."""
-    tls = property(lambda _: {"ssl_cert_reqs": "none", "ssl_check_hostname": False})
-    monkeypatch.setattr(Settings, "tls", tls)
+
+    def unverified(url: str) -> Settings:
+        return replace(read_url(url), tls={"ssl_cert_reqs": "none", "ssl_check_hostname": False})
+
+    monkeypatch.setattr("scsession_secure.stores.redis.read_url", unverified)
     assert await attack(redis_tls_server, ca, sites)
 
 
