@@ -402,8 +402,8 @@ class TestStoreDown:
         assert set(visitor.cookies) == {COOKIE}
 
     async def test_anonymous(self):
-        """`on_store_error="anonymous"`: public pages go on without a session; what would need one is a 503, and a logout
-        takes the cookie."""
+        """`on_store_error="anonymous"`: public pages go on without a session; what would need one is a 503, and a
+        logout takes the cookie."""
         move = Move(on_store_error="anonymous")
         visitor = await move.visitor()
         move.store.failing = {"get"}

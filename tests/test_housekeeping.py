@@ -162,6 +162,28 @@ async def test_an_outage_costs_one_round() -> None:
     assert site.app.setup.unconfirmed == {}
 
 
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_rounds_beside_each_other(failures: int) -> None:
+    """Where a round takes longer than the pause between two, an end is announced once, and forgotten once."""
+    site = on_a_faulty_store("raise")
+    ada, ear = await site.signed_in(), Ear("session_destroyed")
+    site.store.fail("end", times=1)
+    await ada.post("/logout")
+    answered, call = asyncio.Barrier(2), site.store._call  # noqa: SLF001 - a seam of tests
+
+    async def slow(name: str, made: Any) -> Any:
+        if name == "end":
+            await answered.wait()
+        return await call(name, made)
+
+    site.store._call = slow  # noqa: SLF001 - the same
+    site.store.fail("end", after=1, times=failures)
+    keeping = site.app._housekeeping  # noqa: SLF001 - the requests that bring a round along have no say in when
+    await asyncio.gather(keeping.do(None), keeping.do(None))
+    assert ear.told() == [("session_destroyed", "logout")]
+    assert site.app.setup.unconfirmed == {}
+
+
 # -- a rotation -------------------------------------------------------------------------------------------------------
 
 

@@ -118,12 +118,10 @@ class Link:
 
     async def _exchange(self, batch: list[_Call]) -> None:
         idle = self._idle
-        connection = idle.pop() if idle else None
+        connection = None
         try:
             async with asyncio.timeout_at(max(call.deadline for call in batch)):
-                if connection is None:
-                    connection = await self._connect()
-                    self._open.add(connection)
+                connection = await self._take()
                 packed = connection.pack_commands(command.parts for call in batch for command in call.commands)
                 await connection.send_packed_command(packed)
                 for call in batch:
@@ -149,6 +147,17 @@ class Link:
             else:
                 await self._close(connection)
 
+    async def _take(self) -> AbstractConnection:
+        """A connection that nobody uses."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not is_closing(connection):
+                return connection
+            await self._close(connection)
+        connection = await self._connect()
+        self._open.add(connection)
+        return connection
+
     async def _close(self, connection: AbstractConnection) -> None:
         self._open.discard(connection)
         await hang_up(connection)
@@ -168,6 +177,12 @@ def kind_of(error: BaseException) -> str:
         return code
     cause = error.__cause__ or error.__context__
     return type(cause if isinstance(cause, OSError) else error).__name__
+
+
+def is_closing(connection: AbstractConnection) -> bool:
+    """Whether it broke while it was idle. To write on such a one can leave the event loop of Python 3.12 and 3.13
+    listening to its socket, and then the next one with the same number gets no answer."""
+    return connection._writer is None or connection._writer.transport.is_closing()  # noqa: SLF001 - redis-py has no way
 
 
 def abort(connection: AbstractConnection) -> None:

@@ -244,7 +244,8 @@ def _concerns(info: bytes, kind: str) -> Iterator[str]:
     if (mode == "cluster") != (kind == "cluster") or mode == "sentinel":
         right = {"cluster": "redis+cluster://", "sentinel": "redis+sentinel://"}.get(mode, "redis://")
         yield f"it runs in {mode} mode: most calls will fail. Write {right}."
-    if int(version.partition(".")[0]) < 7:
+    major = version.partition(".")[0]
+    if major.isdigit() and int(major) < 7:
         yield f"it is Redis {version}: every write will fail. Redis 7.0 or later, or Valkey, is needed."
     if facts.get("role") == "slave":
         yield "it is a replica: every write will fail. Name the master, or use redis+sentinel:// or redis+cluster://."

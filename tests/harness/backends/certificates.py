@@ -15,6 +15,19 @@ from cryptography.x509.oid import NameOID
 
 __all__ = ["Certificates"]
 
+#: Python 3.13 verifies strictly (RFC 5280): an authority says what its key is for, and both name it.
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
@@ -28,12 +41,18 @@ class Certificates:
     def make(cls, folder: Path) -> Certificates:
         made = cls(folder / "ca.pem", folder / "server.pem", folder / "server.key")
         authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        ca = _builder("Tests' authority", "Tests' authority", authority).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        public = authority.public_key()
+        ca = (
+            _builder("Tests' authority", "Tests' authority", authority)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         )
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        server = _builder("localhost", "Tests' authority", own).add_extension(
-            x509.SubjectAlternativeName(names), critical=False
+        server = (
+            _builder("localhost", "Tests' authority", own)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         )
         made.ca.write_bytes(ca.sign(authority, SHA256()).public_bytes(Encoding.PEM))
         made.certificate.write_bytes(server.sign(authority, SHA256()).public_bytes(Encoding.PEM))
