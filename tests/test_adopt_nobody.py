@@ -27,19 +27,24 @@ async def twins(move: Move, **data: Any) -> tuple[Visitor, Visitor]:
     return one, other
 
 
-async def test_equal_cookies_are_two_sessions(url: str | None):
-    """What one of them enters, the other never reads, and a login or logout is no business of the other's."""
+NOBODY = [{"lang": "en"}, {"user_id": None}, {"role": "guest"}, {"user": "", "is_admin": False, "scopes": ["read"]}]
+
+
+@pytest.mark.parametrize("data", NOBODY, ids=str)
+async def test_equal_cookies_are_two_sessions(url: str | None, data: dict[str, Any]):
+    """What one of them enters, the other never reads, and a login or logout is no business of the other's; a role that
+    every visitor has makes nobody somebody."""
     move = Move(store=url)
-    one, other = await twins(move, lang="en")
+    one, other = await twins(move, **data)
     await one.do(lambda session: session.update(address="A's home"))
     move.clock.move(SHORTLY)
-    assert await other.data() == {"lang": "en"}
-    assert await one.data() == {"lang": "en", "address": "A's home"}
+    assert await other.data() == data
+    assert await one.data() == {**data, "address": "A's home"}
     assert await one.id() != await other.id()
     await one.do(lambda session: session.login("ann"), method="POST")
-    assert await other.data() == {"lang": "en"}
+    assert await other.data() == data
     await one.do(lambda session: session.logout(), method="POST")
-    assert await other.data() == {"lang": "en"}
+    assert await other.data() == data
     assert set(other.cookies) == {COOKIE}
 
 
@@ -53,12 +58,13 @@ async def test_without_the_difference(monkeypatch: pytest.MonkeyPatch):
     assert await other.data() == {"lang": "en", "address": "A's home"}
 
 
-@pytest.mark.parametrize("key", ["user_id", "username", "role"])
+@pytest.mark.parametrize("key", ["user_id", "username", "user", "token"])
 async def test_somebody_is_one_session(key: str):
-    """Where the data names somebody, or gives a privilege, the requests of one page load end in one session."""
-    move = Move()
-    one, other = await twins(move, lang="en", **{key: "ann"})
-    assert await one.id() == await other.id()
+    """Where the data names somebody, the requests of one page load end in one session."""
+    for value in ("ann", 0):
+        move = Move()
+        one, other = await twins(move, lang="en", **{key: value})
+        assert await one.id() == await other.id()
 
 
 async def test_a_page_that_does_not_look(url: str | None):

@@ -9,6 +9,7 @@ forgotten after a day, so a claim of the cookie stays for as long as the cookie 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import msgspec
 from msgspec import structs
@@ -39,6 +40,9 @@ from .origin import is_cross_site
 __all__ = ["adopt", "retire"]
 
 logger = logging.getLogger("scsession_secure")
+
+#: Of the keys that give a privilege by default, those that say who somebody is, and not only what he may.
+_WHO: Final = frozenset({"user", "_user_id", "username", "token"})
 
 
 async def adopt(ctx: Context) -> Discard | Refuse | None:
@@ -90,10 +94,13 @@ async def _adopt(ctx: Context, cookie: StarletteCookie) -> Discard | None:
 def _is_nobodys(ctx: Context, cookie: StarletteCookie) -> bool:
     """Whether it is of a visitor who is not logged in. Starlette's cookie is its data and the second of signing: that
     of another visitor can be the very same, and who opens one session with it must not open the other's."""
+    policy = ctx.setup.policy
     try:
-        return ctx.setup.policy.privileged.isdisjoint(cookie.data())
+        data = cookie.data()
     except (ValueError, RecursionError):
         return False  # what cannot be read is told of where it is taken over
+    named = (data.get(key) for key in {policy.owner_key, *(_WHO & policy.privileged)})
+    return not any(value or type(value) is int for value in named)  # a user may have the number 0
 
 
 async def _known(ctx: Context, id: str) -> Row | Ended | None:
