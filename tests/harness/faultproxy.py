@@ -153,7 +153,11 @@ class FaultProxy:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Link(self.plan, reader, writer).run()
+        try:
+            await Link(self.plan, reader, writer).run()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
 
     async def _unlisten(self) -> None:
         if self._server is not None:
@@ -172,3 +176,8 @@ class FaultProxy:
     async def _close(self) -> None:
         await self._unlisten()
         await self._reset()
+        await asyncio.sleep(0)  # connections that came in the last moment begin
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
