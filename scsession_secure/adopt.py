@@ -19,8 +19,8 @@ from itsdangerous import BadSignature, Signer
 
 from . import settings
 from .context import CLOCK_SKEW
-from .cookies import candidates
-from .crypto import Keyring, b64, digest, unb64
+from .cookies import attributes, candidates, deletion
+from .crypto import Keyring, b64, digest, each_secret, secret_bytes, unb64
 from .errors import ConfigurationError
 from .headers import Header
 from .policy import COOKIE_MAX_BYTES, Duration, Policy, SameSite
@@ -160,37 +160,19 @@ def _name(kind: str, proof: bytes) -> str:
 
 
 def _secrets(given: object) -> list[bytes]:
-    secrets = [_secret(each) for each in (given if isinstance(given, list | tuple) else (given,))]
-    if not secrets:
-        raise _no_secret()
+    secrets = [secret_bytes(each) or b"" for each in each_secret(given)]
+    if not secrets or not all(secrets):
+        raise ConfigurationError(
+            "SC060",
+            "adopt=StarletteCookies(secret) has no secret, or one of an unknown type.",
+            "Pass the secret_key of Starlette's SessionMiddleware: str, bytes, Secret, or a list of these.",
+        )
     if any(len(secret) < _SHORT_SECRET for secret in secrets):
         logger.warning(
             "adopt: the secret of Starlette's sessions is short. Whoever guesses it can make a session of anybody "
             "until the adoption is over"
         )
     return secrets
-
-
-def _secret(secret: Any) -> bytes:
-    from starlette.datastructures import Secret
-
-    if hasattr(secret, "get_secret_value"):
-        secret = secret.get_secret_value()
-    elif isinstance(secret, Secret):
-        secret = str(secret)
-    if isinstance(secret, str):
-        secret = secret.encode("utf-8")
-    if not isinstance(secret, bytes) or not secret:
-        raise _no_secret()
-    return secret
-
-
-def _no_secret() -> ConfigurationError:
-    return ConfigurationError(
-        "SC060",
-        "adopt=StarletteCookies(secret) has no secret, or one of an unknown type.",
-        "Pass the secret_key of Starlette's SessionMiddleware: str, bytes, Secret, or a list of these.",
-    )
 
 
 def _end(cookies: StarletteCookies) -> tuple[float, float]:
@@ -221,16 +203,14 @@ def _deletion(cookies: StarletteCookies, policy: Policy) -> bytes | None:
     here = (cookies.cookie_name, path, _host(domain), cookies.partitioned)
     if here == (policy.full_cookie_name, policy.cookie_path, _host(policy.cookie_domain), policy.cookie_partitioned):
         return None
-    attributes = [
-        f"Path={path}",
-        *([f"Domain={domain}"] if domain else []),
-        *(["Secure"] if cookies.https_only else []),
-        "HttpOnly",
-        f"SameSite={cookies.same_site.capitalize()}",
-        *(["Partitioned"] if cookies.partitioned else []),
-    ]
-    gone = f"{cookies.cookie_name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
-    return "; ".join([gone, *attributes]).encode("latin-1")
+    there = attributes(
+        path=path,
+        domain=domain,
+        secure=cookies.https_only,
+        same_site=cookies.same_site,
+        partitioned=cookies.partitioned,
+    )
+    return deletion(cookies.cookie_name, there).encode("latin-1")
 
 
 def _host(domain: str | None) -> str | None:

@@ -9,7 +9,7 @@ from .errors import SessionTooLarge
 from .headers import Header
 from .policy import COOKIE_MAX_BYTES, Policy
 
-__all__ = ["MAX_CANDIDATES", "CookieWriter", "candidates"]
+__all__ = ["MAX_CANDIDATES", "CookieWriter", "attributes", "candidates", "deletion"]
 
 #: How many different cookies of our name are looked at. A browser sends one; more are planted or left over.
 MAX_CANDIDATES: Final = 4
@@ -43,6 +43,25 @@ def candidates(headers: Iterable[Header], name: bytes) -> list[bytes]:
     return found
 
 
+def attributes(*, path: str, domain: str | None, secure: bool, same_site: str, partitioned: bool) -> str:
+    """What follows a cookie's value in Set-Cookie."""
+    return "; ".join(
+        [
+            f"Path={path}",
+            *([f"Domain={domain}"] if domain else []),
+            *(["Secure"] if secure else []),
+            "HttpOnly",
+            f"SameSite={same_site.capitalize()}",
+            *(["Partitioned"] if partitioned else []),
+        ]
+    )
+
+
+def deletion(name: str, attributes: str) -> str:
+    """Max-Age for clients that know it, Expires for those that do not; both are needed (RFC 6265bis section 5.5)."""
+    return f"{name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {attributes}"
+
+
 class CookieWriter:
     """Renders our one Set-Cookie line. The attributes are fixed when it is made, the same for setting and deleting:
     a deletion that differs in one of them deletes nothing (RFC 6265bis section 5.7)."""
@@ -51,15 +70,12 @@ class CookieWriter:
         self.name = policy.full_cookie_name
         self.raw_name = self.name.encode("ascii")
         self.persistent = policy.persistent
-        self._attributes = "; ".join(
-            [
-                f"Path={policy.cookie_path}",
-                *([f"Domain={policy.cookie_domain}"] if policy.cookie_domain else []),
-                *(["Secure"] if policy.cookie_https_only else []),
-                "HttpOnly",
-                f"SameSite={policy.cookie_same_site.capitalize()}",
-                *(["Partitioned"] if policy.cookie_partitioned else []),
-            ]
+        self._attributes = attributes(
+            path=policy.cookie_path,
+            domain=policy.cookie_domain,
+            secure=policy.cookie_https_only,
+            same_site=policy.cookie_same_site,
+            partitioned=policy.cookie_partitioned,
         )
 
     def setting(self, value: str, *, seconds_left: float) -> str:
@@ -74,9 +90,7 @@ class CookieWriter:
         return f"{self.name}={value}{age}; {self._attributes}"
 
     def deleting(self) -> str:
-        """Max-Age for clients that know it, Expires for those that do not; both are needed (RFC 6265bis section
-        5.5)."""
-        return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; {self._attributes}"
+        return deletion(self.name, self._attributes)
 
     def put(self, headers: list[Header], line: str | None) -> list[Header]:
         """The headers with this as their only Set-Cookie of our name (RFC 6265bis section 4.1.1), or with none."""

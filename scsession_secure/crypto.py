@@ -22,7 +22,20 @@ from itsdangerous import Signer
 
 from .errors import ConfigurationError
 
-__all__ = ["KEY_ID_CHARS", "HELP", "Keyring", "Sealer", "Unopened", "b64", "digest", "key_of", "new_id", "unb64"]
+__all__ = [
+    "KEY_ID_CHARS",
+    "HELP",
+    "Keyring",
+    "Sealer",
+    "Unopened",
+    "b64",
+    "digest",
+    "each_secret",
+    "key_of",
+    "new_id",
+    "secret_bytes",
+    "unb64",
+]
 
 #: Length of a key id in a token: 36 bits, enough to tell a handful of keys apart, useless to guess from.
 KEY_ID_CHARS: Final = 6
@@ -126,7 +139,7 @@ class Keyring:
     """
 
     def __init__(self, secrets: object) -> None:
-        masters = [_checked(secret) for secret in _each(secrets)]
+        masters = [_checked(secret) for secret in each_secret(secrets)]
         if not masters:
             raise ConfigurationError("SC001", "secret_key is empty.", HELP)
         self._masters = {b64(_derive(master, "key id"))[:KEY_ID_CHARS]: master for master in masters}
@@ -197,13 +210,14 @@ def _derive(master: bytes, purpose: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"scsession_secure {purpose}".encode()).derive(master)
 
 
-def _each(secrets: object) -> Iterable[object]:
+def each_secret(secrets: object) -> Iterable[object]:
+    """One secret, or several, as they are given."""
     return secrets if isinstance(secrets, list | tuple) else (secrets,)
 
 
-def _checked(secret: Any) -> bytes:
-    """The bytes of one secret. Starlette's Secret shows itself through str(), pydantic's SecretStr hides itself there:
-    only types that are known are converted."""
+def secret_bytes(secret: Any) -> bytes | None:
+    """The bytes of one secret, None if it is of no known type: only those are converted. Starlette's Secret shows itself
+    through str(), pydantic's SecretStr hides itself there."""
     from starlette.datastructures import Secret
 
     if isinstance(secret, _HasSecretValue):
@@ -212,10 +226,15 @@ def _checked(secret: Any) -> bytes:
         secret = str(secret)
     if isinstance(secret, str):
         secret = secret.encode("utf-8")
-    if not isinstance(secret, bytes):
+    return secret if isinstance(secret, bytes) else None
+
+
+def _checked(given: object) -> bytes:
+    secret = secret_bytes(given)
+    if secret is None:
         raise ConfigurationError(
             "SC001",
-            f"secret_key is missing or of an unknown type ({type(secret).__name__}).",
+            f"secret_key is missing or of an unknown type ({type(given).__name__}).",
             f"Pass str, bytes, Starlette's Secret, an object with get_secret_value(), or a list of these. {HELP}",
         )
     if len(secret) < _MIN_SECRET_CHARS:
