@@ -216,8 +216,8 @@ def each_secret(secrets: object) -> Iterable[object]:
 
 
 def secret_bytes(secret: Any) -> bytes | None:
-    """The bytes of one secret, None if it is of no known type: only those are converted. Starlette's Secret shows itself
-    through str(), pydantic's SecretStr hides itself there."""
+    """The bytes of one secret, None if it is of no known type: only those are converted. Starlette's Secret shows
+    itself through str(), pydantic's SecretStr hides itself there."""
     from starlette.datastructures import Secret
 
     if isinstance(secret, _HasSecretValue):

@@ -308,7 +308,7 @@ class Plain:
 
 
 def test_what_a_store_lacks_is_not_asked():
-    """A store that says what it cannot do passes the rest; one that does not say so fails."""
+    """A store that says what it cannot do passes the rest; one that does not say so fails, and one that can do it."""
 
     def plain(**options: Any) -> Any:
         return Plain(**options)
@@ -323,6 +323,8 @@ def test_what_a_store_lacks_is_not_asked():
     for name in all_tests - left_out - {"test_any_event_loop", "test_abilities"}:
         assert failures(name, plain) == [], name
     assert failures("test_abilities", plain) != []
+    with pytest.raises(AssertionError):
+        asyncio.run(Less().test_abilities(MemoryStore(), "sweep"))
 
 
 def test_a_suite_without_store_says_so():
