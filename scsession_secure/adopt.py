@@ -1,8 +1,8 @@
-"""Cookies of Starlette's own SessionMiddleware, whose sessions are taken over once.
+"""Cookies of Starlette's own SessionMiddleware, whose sessions are taken over: a login once, other data as a copy.
 
     app.add_middleware(SCsessionMiddleware, secret_key=..., adopt=StarletteCookies(OLD_SECRET))
 
-For the session that follows it, such a cookie is generation 0: the first cookie of ours is generation 1 and derived
+For the session that follows it, a login's cookie is generation 0: the first cookie of ours is generation 1 and derived
 from it, so that all requests that carry the same one get the same session and the same cookie.
 """
 

@@ -48,7 +48,7 @@ class SCsessionMiddleware:
     store       a URL (`sqlite:///sessions.db`, `redis://localhost:6379/0`: see `open_store`, or `cookie://`) or a
                 `Store`
     policy      a `Policy`; its fields can also be given one by one (`idle_timeout=600`)
-    adopt       `StarletteCookies(secret)`: sessions of Starlette's own middleware are taken over, each once
+    adopt       `StarletteCookies(secret)`: sessions of Starlette's own middleware are taken over
 
     A configuration that is impossible or unsafe stops the server when it starts: ConfigurationError, with a stable id.
 
