@@ -88,11 +88,13 @@ class Link:
         try:
             await _first(self._forward(), self._broken.wait())
         finally:
-            self.plan.links.discard(self)
-            for writer in filter(None, (self._client, self._server)):
+            writers = [writer for writer in (self._client, self._server) if writer is not None]
+            for writer in writers:  # both, before the first wait: whoever is cancelled in it has still closed both
                 writer.close()
+            for writer in writers:
                 with suppress(OSError):
                     await writer.wait_closed()
+            self.plan.links.discard(self)  # not sooner: a proxy that closes breaks and awaits what is still closing
             self._over.set()
 
     async def reset(self) -> None:

@@ -3,7 +3,8 @@ that was asked by one after the other. Writes, reads, consume, transact, and an 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,9 @@ from tests.races.backing import Backing
 from tests.races.histories import History, asked_of_stores, asked_of_workers, verdicts
 from tests.races.linearizable import DEAD, GONE
 from tests.races.promises import Scene
+
+#: Of which one has to be eventful.
+HISTORIES: Final = 8
 
 
 @pytest.fixture
@@ -38,19 +42,25 @@ def eventful(history: History) -> bool:
     return all(values - {DEAD, GONE} for values in done.values()) and DEAD in done["read"] and GONE in done["read"]
 
 
+async def assert_linearizable(ask: Callable[[int], Awaitable[History]]) -> None:
+    """Every history is. How much happens in one depends on the machine: we ask until everything has happened."""
+    for seed in range(1, HISTORIES + 1):
+        history = await ask(seed)
+        assert all(verdicts(history))
+        if eventful(history):
+            return
+    raise AssertionError(f"{HISTORIES} histories, and in none has everything happened that is to be looked at")
+
+
 async def test_the_store(stores: list[Store], clock: Clock) -> None:
     """META-03: asked at two objects for one server, the store has a linearizable history, key by key; its final row is
     part of it."""
-    history = await asked_of_stores(stores, clock)
-    assert eventful(history)
-    assert all(verdicts(history))
+    await assert_linearizable(lambda seed: asked_of_stores(stores, clock, seed))
 
 
 async def test_two_processes(scene: Scene) -> None:
     """META-03: asked over HTTP at two processes, consume() and transact() included, a session has one, too."""
-    history = await asked_of_workers(scene)
-    assert eventful(history)
-    assert all(verdicts(history))
+    await assert_linearizable(lambda seed: asked_of_workers(scene, seed))
 
 
 BROKEN = [
@@ -63,14 +73,23 @@ BROKEN = [
 ]
 
 
+async def assert_found(ask: Callable[[int], Awaitable[History]]) -> None:
+    """Some history is not linearizable. Whether a fault strikes in one is a matter of chance."""
+    for seed in range(1, HISTORIES + 1):
+        if not all(verdicts(await ask(seed))):
+            return
+    raise AssertionError(f"{HISTORIES} histories, and none shows the fault")
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 async def test_a_broken_store_is_found(stores: list[Store], clock: Clock, kind: type) -> None:
     """META-01, META-03: with one rule of the store broken, the same server has a history that cannot be."""
-    assert not all(verdicts(await asked_of_stores([kind(store) for store in stores], clock)))
+    faulty = [kind(store) for store in stores]
+    await assert_found(lambda seed: asked_of_stores(faulty, clock, seed))
 
 
 @pytest.mark.parametrize("kind", [broken.GetThenSet])
 async def test_broken_workers_are_found(scene: Scene, kind: type) -> None:
     """META-01, META-03: with one rule of the store broken in both workers, the session has a history that cannot be."""
     scene.by = kind.__name__
-    assert not all(verdicts(await asked_of_workers(scene)))
+    await assert_found(lambda seed: asked_of_workers(scene, seed))
