@@ -63,13 +63,14 @@ def deletion(name: str, attributes: str) -> str:
 
 
 class CookieWriter:
-    """Renders our one Set-Cookie line. The attributes are fixed when it is made, the same for setting and deleting:
-    a deletion that differs in one of them deletes nothing (RFC 6265bis section 5.7)."""
+    """Renders the one Set-Cookie line of a cookie: the session's, or one beside it (`suffix`), which outlives the
+    browser. The attributes are fixed when it is made, the same for setting and deleting: a deletion that differs in one
+    of them deletes nothing (RFC 6265bis section 5.7)."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.name = policy.full_cookie_name
+    def __init__(self, policy: Policy, suffix: str = "") -> None:
+        self.name = policy.full_cookie_name + suffix
         self.raw_name = self.name.encode("ascii")
-        self.persistent = policy.persistent
+        self.persistent = policy.persistent or bool(suffix)
         self._attributes = attributes(
             path=policy.cookie_path,
             domain=policy.cookie_domain,

@@ -7,7 +7,8 @@ import asyncio
 import ipaddress
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,20 +61,25 @@ class Limiter:
 
     async def exceeded(self, name: str, limits: Sequence[RateLimitItem], key: str) -> Exceeded | None:
         """Count one hit on every limit; the first that it exceeds. Raises CountersUnavailable if the storage fails."""
-        limiter = self._limiter()
+        async with self.counting() as limiter:
+            for item in limits:
+                if not await limiter.hit(item, name, key):
+                    reset_at, _ = await limiter.get_window_stats(item, name, key)
+                    shown = name if len(limits) == 1 else f"{name}-{item.get_expiry()}"
+                    return Exceeded(shown, item, max(1, ceil(reset_at - self._policy.clock())))
+        return None
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[FixedWindowRateLimiter]:
+        """The counters, for as long as one call of the store may take. Raises CountersUnavailable if they fail."""
         try:
             # In our own memory nothing waits. A server that does not answer must not hold up every request.
             async with asyncio.timeout(None if self._uri is None else self._policy.deadline):
-                for item in limits:
-                    if not await limiter.hit(item, name, key):
-                        reset_at, _ = await limiter.get_window_stats(item, name, key)
-                        shown = name if len(limits) == 1 else f"{name}-{item.get_expiry()}"
-                        return Exceeded(shown, item, max(1, ceil(reset_at - self._policy.clock())))
+                yield self._limiter()
         except Exception as error:
             if self._uri is None:  # our own memory does not fail: this is a bug, and must not pass for an outage
                 raise
             raise CountersUnavailable(type(error).__name__) from error  # each storage has errors of its own
-        return None
 
     async def close(self) -> None:
         """Close the connections of the running event loop. The library has no way to: Redis's client is looked for."""
