@@ -13,12 +13,13 @@ from .context import STALE, UNAVAILABLE, Context, Refuse
 from .errors import SessionCommitted, SessionError, StaleSession, StoreUnavailable
 from .headers import Header, no_store, vary
 from .layers import Layer, announce
+from .layers.respond import extra_cookies, session_cookie
 from .live import LiveSession, run
-from .sockets import OpenSocket
+from .sockets import Connection, opened
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import Message, Receive, Send
+    from starlette.types import ASGIApp, Message, Receive, Send
 
 __all__ = ["Exchange"]
 
@@ -38,9 +39,18 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._outward = outward
-        self._socket: OpenSocket | None = None
+        self._task = asyncio.current_task()
+        self._open: Connection | None = None
         self._replaced = False
         self._broken = False
+
+    async def serve(self, app: ASGIApp) -> None:
+        """Run the application. One that stops because its session is over has not failed."""
+        try:
+            await app(self._ctx.scope, self.receive, self.send)
+        except (Exception, asyncio.CancelledError) as error:
+            if self._open is None or not self._open.explains(error):
+                raise
 
     async def send(self, message: Message) -> None:
         """The application's `send`."""
@@ -51,30 +61,37 @@ class Exchange:
         elif not self._live.started and message["type"] == "websocket.close":
             await self.failed()  # denied before it was accepted: no header, so no cookie and nothing saved
             await self._send(message)
-        elif self._socket is not None:
-            await self._socket.send(message)
+        elif self._open is not None:
+            await self._open.send(message)
         else:
             await self._send(message)
 
     async def receive(self) -> Message:
         """The application's `receive`."""
-        return await (self._receive() if self._socket is None else self._socket.receive())
+        if self._open is not None:
+            return await self._open.receive()
+        message = await self._receive()
+        self._heard(message)
+        return message
+
+    def _heard(self, message: Message) -> None:
+        if self._open is not None and message["type"] == "http.disconnect":  # a stream, opened while this was awaited
+            self._open.left()
 
     async def _start(self, message: Message) -> None:
         ctx = self._ctx
         ctx.start = message
         if self._broken:  # this is the error page for a session that could not be saved
             await self.failed()
-        elif ctx.session.accessed or ctx.record is not None or ctx.forget_cookie or ctx.inert is not None or ctx.events:
+        elif _concerned(ctx):
             ctx.now = ctx.setup.policy.clock()
             refusal = await self._commit()
             if refusal is not None:
                 await self.refuse(refusal)
                 return
         self._close()
-        await self._send(ctx.start)
-        if message["type"] == "websocket.accept" and ctx.record is not None and ctx.token is not None:
-            self._socket = OpenSocket(ctx, ctx.record, ctx.token, self._receive, self._send)
+        self._open = opened(ctx, self._receive, self._send, self._task)
+        await (self._send if self._open is None else self._open.start)(ctx.start)
 
     async def _commit(self) -> Refuse | None:
         ctx = self._ctx
@@ -111,11 +128,12 @@ class Exchange:
         await response(ctx.scope, self._receive, send)
 
     def _refusal_headers(self, headers: list[Header]) -> list[Header]:
-        """Nobody keeps a refusal, and no cookie of ours is in it, except one that deletes: a logout that the store has
-        not confirmed."""
-        cookies, starlette = self._ctx.setup.cookies, self._ctx.setup.starlette
-        headers = cookies.put(headers, cookies.deleting() if self._ctx.delete_cookie else None)
-        if self._ctx.delete_cookie and starlette is not None and starlette.retires(self._ctx.headers, self._ctx.now):
+        """Nobody keeps a refusal. It has no cookie of ours, except for what is so already and cannot be taken back: a
+        logout that the store has not confirmed, a new ID or token that was saved before."""
+        ctx = self._ctx
+        cookies, starlette = ctx.setup.cookies, ctx.setup.starlette
+        headers = [*cookies.put(headers, session_cookie(ctx)), *extra_cookies(ctx)]
+        if ctx.delete_cookie and starlette is not None and starlette.retires(ctx.headers, ctx.now):
             headers.append((b"set-cookie", starlette.deletion or b""))  # or another worker would let it go on
         return vary(no_store(headers), "Accept", "Cookie", "Origin", "Sec-Fetch-Site")
 
@@ -158,8 +176,8 @@ class Exchange:
     async def finished(self) -> None:
         """The application has returned: report what came too late, wait for the receivers, say what was decided."""
         ctx = self._ctx
-        if self._socket is not None:
-            self._socket.finish()
+        if self._open is not None:
+            await self._open.finish()
         if self._live.started and not self._replaced and not self._broken and ctx.record is not None:
             self._report_late()
         await announce(ctx)
@@ -187,10 +205,17 @@ class Exchange:
             ctx.announce("session_write_lost", session_id=ctx.session.id, owner=ctx.session.owner, keys=late)
 
 
+def _concerned(ctx: Context) -> bool:
+    """Whether the response has to do with a session at all."""
+    touched = ctx.session.accessed or ctx.record is not None or ctx.forget_cookie or ctx.inert is not None
+    return touched or bool(ctx.events or ctx.cookies)
+
+
 def _plain(ctx: Context, refusal: Refuse) -> Response:
     from starlette.responses import JSONResponse, PlainTextResponse
 
     accept = ctx.header(b"accept") or b""
     if b"text/" in accept and b"json" not in accept:
         return PlainTextResponse(refusal.detail + "\n", refusal.status, dict(refusal.headers))
-    return JSONResponse({"error": refusal.code, "detail": refusal.detail}, refusal.status, dict(refusal.headers))
+    body = {"error": refusal.code, "detail": refusal.detail, **refusal.extra}
+    return JSONResponse(body, refusal.status, dict(refusal.headers))

@@ -1,138 +1,211 @@
-"""WebSockets that are open: they end with their session, wherever and however that ends.
-
-At once if it ends in this process, within `RECHECK` seconds otherwise. A new ID is no end.
-"""
+"""WebSockets and event streams that are open. When their session ends, either side is told that the other has left."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Final
 
-from .commit.records import parsed
 from .commit.write import touch
 from .context import Context
-from .errors import StoreUnavailable
-from .layers.timeouts import expired
-from .record import Ended, Record
-from .token import Token
+from .record import Record
+from .watch import Watch
 
 if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Mapping
+
     from starlette.types import Message, Receive, Send
 
-__all__ = ["RECHECK", "OpenSocket"]
+__all__ = ["Connection", "OpenSocket", "OpenStream", "SessionOver", "opened"]
 
-#: Seconds between two looks into the store for sessions that ended in another process.
-RECHECK: Final = 30.0
+#: Seconds for which an application may overlook that its client is gone, and a client may take its time to be told.
+PATIENCE: Final = 5.0
 #: Policy violation (RFC 6455 section 7.4.1).
-_CLOSE: Final = {"type": "websocket.close", "code": 1008, "reason": "session_ended"}
-#: Rotations that are followed at one look.
-_MAX_HOPS: Final = 8
+_CODE: Final = 1008
+#: What fits into a close frame beside the code (RFC 6455 section 5.5).
+_MAX_REASON: Final = 123
+#: From here on `send` tells the application that its client has left (ASGI, HTTP and WebSocket, version 2.4).
+_SEND_RAISES: Final = (2, 4)
 
 
-class OpenSocket:
-    """Stands between the application and an accepted WebSocket that has a session."""
+class SessionOver(OSError):
+    """What an application sends has nobody to go to any more: the session has ended."""
 
-    def __init__(self, ctx: Context, record: Record, token: Token, receive: Receive, send: Send) -> None:
-        self._ctx = ctx
-        self._record = record
-        self._key_id = token.key_id
+
+def opened(ctx: Context, receive: Receive, send: Send, application: Task[Any] | None) -> Connection | None:
+    """What the response opens, if it has a session: anybody's, for a session that is over is over."""
+    if ctx.record is None or application is None:
+        return None
+    if ctx.start["type"] == "websocket.accept":
+        return OpenSocket(ctx, ctx.record, receive, send, application)
+    if ctx.start["type"] == "http.response.start" and _is_event_stream(ctx.start):
+        return OpenStream(ctx, ctx.record, receive, send, application)
+    return None
+
+
+def _is_event_stream(start: Mapping[str, Any]) -> bool:
+    """Whether the body goes on until somebody ends it (WHATWG HTML section 9.2): one that has a length does not."""
+    headers = {name.lower(): value for name, value in start.get("headers", ())}
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type == b"text/event-stream" and b"content-length" not in headers
+
+
+class Connection(Watch):
+    """Stands between the application and the server, from the message that opens it to the one that closes it."""
+
+    def __init__(self, ctx: Context, record: Record, receive: Receive, send: Send, application: Task[Any]) -> None:
+        super().__init__(ctx, record)
         self._receive = receive
         self._send = send
-        self._incoming: asyncio.Task[Message] | None = None
-        self._ended = asyncio.Event()
-        self._watch = asyncio.get_running_loop().create_task(self._recheck())
-        self._register(record.id)
+        self._sending = asyncio.Lock()  # so that nothing overtakes what closes it
+        self._application = application
+        self._told = False
+        self._cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
 
-    def _register(self, id: str) -> None:
-        self._ctx.setup.sockets.setdefault(id, set()).add(self)
-
-    def _unregister(self) -> None:
-        others = self._ctx.setup.sockets.get(self._record.id, set())
-        others.discard(self)
-        if not others:
-            self._ctx.setup.sockets.pop(self._record.id, None)
-
-    def moved(self, record: Record) -> None:
-        """The session has a new ID."""
-        self._unregister()
-        self._record, self._key_id = record, record.possession.key_id
-        self._register(record.id)
-
-    def end(self) -> None:
-        """The session has ended: close. Called by whoever ended it, who does not wait for this client."""
-        self._ended.set()
-
-    def finish(self) -> None:
-        """The application has returned."""
-        self._unregister()
-        self._watch.cancel()
-        if self._incoming is not None:
-            self._incoming.cancel()
+    async def start(self, message: Message) -> None:
+        await self._send(message)
+        self.begin()
 
     async def send(self, message: Message) -> None:
-        if not await self._over():
-            await self._send(message)
+        """The application's `send`. What it sends after the end is dropped; SessionOver where it expects that."""
+        await self._check()
+        async with self._sending:
+            if self.reason is None:
+                await self._send(message)
+                if self._is_last(message):
+                    self.stop()
+                return
+        if _version(self._ctx) >= _SEND_RAISES:
+            self._told = True
+            raise SessionOver("the session has ended: there is no client to send to")
+
+    @abstractmethod
+    async def receive(self) -> Message:
+        """The application's `receive`: a disconnect once the session has ended."""
+
+    def left(self) -> None:
+        """The application has been told that its client is gone."""
+        self._told = True
+        if self.reason is None:
+            self.stop()
+
+    def explains(self, error: BaseException) -> bool:
+        """Whether the application has stopped because its session is over: then it has not failed."""
+        from starlette.requests import ClientDisconnect
+        from starlette.websockets import WebSocketDisconnect
+
+        if isinstance(error, asyncio.CancelledError):
+            return self._take_back() and not self._application.cancelling()
+        return self.reason is not None and isinstance(error, SessionOver | ClientDisconnect | WebSocketDisconnect)
+
+    async def finish(self) -> None:
+        """The application has returned. A client that is slow to hear of the end is waited for, but not for ever."""
+        self._told = True
+        self._take_back()
+        try:
+            if self.reason is not None and self._task is not None:
+                await asyncio.wait({self._task}, timeout=PATIENCE)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        super().stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _close(self) -> None:
+        self._timer = self._loop.call_later(PATIENCE, self._cancel)
+        async with self._sending:
+            await self._send(self._last())
+
+    def _cancel(self) -> None:
+        """The application neither listens nor sends: it is made to stop."""
+        if not self._told:
+            self._cancelled = True
+            self._application.cancel()
+
+    def _take_back(self) -> bool:
+        """Whether the application was cancelled here; whoever called it need not know."""
+        if not self._cancelled:
+            return False
+        self._cancelled = False
+        self._application.uncancel()
+        return True
+
+    @abstractmethod
+    def _last(self) -> Message:
+        """The message that closes it."""
+
+    @abstractmethod
+    def _is_last(self, message: Message) -> bool:
+        """Whether the application closes it with this message."""
+
+
+class OpenSocket(Connection):
+    """A WebSocket that was accepted."""
+
+    _incoming: Task[Message] | None = None
 
     async def receive(self) -> Message:
-        """The next message of the client; a disconnect once the session has ended."""
         if self._incoming is None:  # otherwise from a call that was cancelled: its message is not lost
-            self._incoming = asyncio.get_running_loop().create_task(_awaited(self._receive))
-        ended = asyncio.get_running_loop().create_task(self._ended.wait())
+            self._incoming = self._loop.create_task(_awaited(self._receive))
+        ending = self._loop.create_task(self._ending.wait())
         try:
-            await asyncio.wait({self._incoming, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._incoming, ending}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            ended.cancel()
-        if await self._over(activity=True):
-            return {"type": "websocket.disconnect", "code": _CLOSE["code"], "reason": _CLOSE["reason"]}
+            ending.cancel()
+        await self._check()
+        if self.reason is None and self._incoming.result()["type"] == "websocket.receive":
+            await self._note_activity()
+        if self.reason is not None:
+            self.left()
+            return {"type": "websocket.disconnect", "code": _CODE, "reason": self._last()["reason"]}
         incoming, self._incoming = self._incoming, None
+        if incoming.result()["type"] == "websocket.disconnect":
+            self.left()
         return incoming.result()
 
-    async def _over(self, *, activity: bool = False) -> bool:
-        """Whether the session has ended; if so, the socket is closed, once."""
+    async def _note_activity(self) -> None:
         ctx = self._ctx
-        ctx.now = ctx.setup.policy.clock()
-        if not self._ended.is_set() and expired(self._record, ctx.setup.policy, ctx.now) is not None:
-            await self._look()  # other requests may have kept it alive
-        if self._ended.is_set():
-            await asyncio.wait({self._watch})  # it closes
-            return True
-        if activity and ctx.record is not None and ctx.record.id == self._record.id:
+        if ctx.record is not None:
             await touch(ctx, self._record)
-            self._record = ctx.record
-        return False
+            if ctx.record.id == self._record.id:
+                self._record = ctx.record
 
-    async def _look(self) -> None:
-        """Ask the store. If it does not answer, the socket stays until the last that is known of its deadlines."""
-        ctx, id = self._ctx, self._record.id
-        try:
-            found = await ctx.store.get(id)
-            if found is None and not ctx.setup.carrier.shared:
-                found = self._record.row  # only ends are known: the record is in the browser
-            for _ in range(_MAX_HOPS):
-                if not isinstance(found, Ended) or found.reason != "replaced":
-                    break
-                id = ctx.setup.carrier.reader.next_record(Token(self._key_id, id, 0, "")).id
-                found = await ctx.store.get(id)
-        except StoreUnavailable:
-            if expired(self._record, ctx.setup.policy, ctx.setup.policy.clock()) is not None:
-                self.end()
-            return
-        record = parsed(id, found)
-        alive = record is not None and expired(record, ctx.setup.policy, ctx.setup.policy.clock()) is None
-        if record is None or not alive or record.row.owner != self._record.row.owner:
-            self.end()
-        else:
-            self.moved(record)
+    async def finish(self) -> None:
+        if self._incoming is not None:
+            self._incoming.cancel()
+        await super().finish()
 
-    async def _recheck(self) -> None:
-        while not self._ended.is_set():
-            try:
-                async with asyncio.timeout(RECHECK):
-                    await self._ended.wait()
-            except TimeoutError:
-                await self._look()
-        await self._send(dict(_CLOSE))
+    def _last(self) -> Message:
+        reason = f"session_ended: {self.reason}".encode()[:_MAX_REASON].decode(errors="ignore")
+        return {"type": "websocket.close", "code": _CODE, "reason": reason}
+
+    def _is_last(self, message: Message) -> bool:
+        return bool(message["type"] == "websocket.close")
+
+
+class OpenStream(Connection):
+    """A response with server-sent events. The browser finds it ended, and asks again."""
+
+    async def receive(self) -> Message:
+        message = await self._receive() if self.reason is None else {"type": "http.disconnect"}
+        if message["type"] == "http.disconnect":
+            self.left()
+        return message
+
+    def _last(self) -> Message:
+        return {"type": "http.response.body", "body": b"", "more_body": False}
+
+    def _is_last(self, message: Message) -> bool:
+        return not message.get("more_body", False)
 
 
 async def _awaited(receive: Receive) -> Message:
     return await receive()
+
+
+def _version(ctx: Context) -> tuple[int, ...]:
+    return tuple(map(int, ctx.scope.get("asgi", {}).get("spec_version", "2.0").split(".")))

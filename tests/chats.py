@@ -4,7 +4,7 @@ site = Chats()                                  # answers every message with the
 browser = await site.signed_in()
 async with browser.websocket() as ws:
     await elsewhere(browser, site).get("/logout")   # in another process
-    assert not await looked(site, ws)               # what the watcher does every `RECHECK` seconds
+    assert not await looked(site, ws)               # what the watcher does every `websocket_recheck`
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from scsession_secure import Session
-from scsession_secure.sockets import OpenSocket
 from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.testing import Clock
 from tests import guarded
@@ -27,10 +26,14 @@ App = Callable[[Any, Any, Any], Any]
 class Chats(guarded.Site):
     """A site whose WebSockets answer every message with the owner, or do what `chat(session, receive, send)` does."""
 
-    def __init__(self, chat: App | None = None, *, store: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, chat: App | None = None, *, handshake: Callable[[], Any] | None = None, store: Any = None, **settings: Any
+    ) -> None:
         clock = settings.pop("clock", None) or Clock()
         super().__init__(store=store or Spy(MemoryStore(clock=clock)), clock=clock, **settings)
         self.chat = chat or echo
+        #: Awaited before the handshake is accepted.
+        self.handshake = handshake
         self.app = self.app.with_app(self._route)
 
     async def _route(self, scope: Any, receive: Any, send: Any) -> None:
@@ -38,11 +41,13 @@ class Chats(guarded.Site):
             await self._serve(scope, receive, send)
             return
         await receive()
+        if self.handshake is not None:
+            await self.handshake()
         await send({"type": "websocket.accept"})
         await self.chat(scope["session"], receive, send)
 
     @property
-    def sockets(self) -> dict[str, set[OpenSocket]]:
+    def sockets(self) -> dict[str, set[Any]]:
         return self.app.setup.sockets
 
     def worker(self, **settings: Any) -> Chats:
@@ -67,16 +72,17 @@ async def talks(ws: asgi.WebSocket) -> bool:
     return await ws.receive_text() == "ada: hello"
 
 
-async def looked(site: Chats, ws: asgi.WebSocket) -> bool:
-    """Whether the socket is open after its next look into the store."""
+async def looked(site: Chats, ws: asgi.WebSocket, *, why: str | None = None) -> bool:
+    """Whether the socket is open after its next look into the store; if not, `why` is what its client is told."""
     open_now = [socket for those in list(site.sockets.values()) for socket in those]
     assert open_now
     for socket in open_now:
-        await socket._look()  # noqa: SLF001 - the watcher's step, without its pause
-    if site.sockets and not any(socket._ended.is_set() for socket in open_now):  # noqa: SLF001 - the same
+        await socket.look()
+    if site.sockets and not any(socket.reason for socket in open_now):
         assert await talks(ws)
         return True
     assert await ws.closed() == 1008
+    assert why is None or ws.close_reason == f"session_ended: {why}"
     return False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scsession_secure import Session, SessionCommitted, StaleSession, StoreUnavailable, sockets
+from scsession_secure import Session, SessionCommitted, StaleSession, StoreUnavailable
 from tests.guarded import COOKIE, Ear, Site
 from tests.harness import asgi
 from tests.harness.browser import FIREFOX, Browser
@@ -379,10 +379,9 @@ async def test_a_session_that_ends_closes_its_sockets():
             assert await ws.closed() == 1008
 
 
-async def test_an_end_in_another_process_closes_it_too(monkeypatch: pytest.MonkeyPatch):
+async def test_an_end_in_another_process_closes_it_too():
     """A session that ends where this process does not see it closes its sockets at the next look into the store."""
-    monkeypatch.setattr(sockets, "RECHECK", 0.001)
-    where = Socket()
+    where = Socket(websocket_recheck=0.001)
     browser = await where.signed_in()
     other = browser.clone()
     other.app = Site(store=where.store, clock=where.clock).app
