@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 
@@ -18,7 +18,7 @@ from .context import CLOCK_SKEW
 from .crypto import Keyring, Sealer, Unopened, b64, key_of, unb64
 from .errors import StoreUnavailable
 from .record import Conflict, Ended, Patch, Record, Row, Unreadable
-from .stores import Clock, Store
+from .stores import Clock, OwnerIndex, Store
 from .stores.ended import EndedList
 from .token import Token, TokenReader
 
@@ -63,6 +63,15 @@ class Carrier(Protocol):
 
     def sealer(self, record_id: str) -> Opener: ...
 
+    @property
+    def indexed(self) -> bool:
+        """Whether it can list an owner's sessions: what everything about accounts needs."""
+        ...
+
+    async def owned_by(self, owner: str) -> Mapping[str, Row]:
+        """See `stores.OwnerIndex`. Raises StoreUnavailable."""
+        ...
+
     async def sweep(self, now: float) -> None:
         """Collect what a Sweeper does not."""
         ...
@@ -83,6 +92,7 @@ class ByReference:
         self.reader = TokenReader(keyring, cookie_name)
         self._store: Store = store if store.in_process else _Bounded(store, deadline)
         self._keyring = keyring
+        self._deadline = deadline
 
     @property
     def in_process(self) -> bool:
@@ -99,6 +109,14 @@ class ByReference:
 
     def sealer(self, record_id: str) -> Sealer:
         return self._keyring.sealer(record_id)
+
+    @property
+    def indexed(self) -> bool:
+        return hasattr(self.backend, "owned_by")  # not isinstance(): a wrapper may hand the method through
+
+    async def owned_by(self, owner: str) -> Mapping[str, Row]:
+        call = cast("OwnerIndex", self.backend).owned_by(owner)
+        return await (call if self.in_process else within(self._deadline, call))
 
     async def sweep(self, now: float) -> None:
         return None
@@ -160,6 +178,13 @@ class ByValue:
 
     def sealer(self, record_id: str) -> Opener:
         return _UNSEALED
+
+    @property
+    def indexed(self) -> bool:
+        return False
+
+    async def owned_by(self, owner: str) -> Mapping[str, Row]:
+        return {}
 
     async def sweep(self, now: float) -> None:
         await within(self._deadline, self.ended.sweep(now))

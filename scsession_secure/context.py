@@ -8,10 +8,8 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .crypto import new_id
-from .errors import StoreUnavailable
+from .account import Everyone, Stamps
 from .events import Event, has_receivers
-from .record import Row, ended_by
 
 if TYPE_CHECKING:
     from .adopt import StarletteReader
@@ -22,9 +20,9 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .record import Ended, Record
     from .session import Changes, Session
-    from .sockets import OpenSocket
     from .stores import Store
-    from .token import Token
+    from .token import Token, TokenReader
+    from .watch import Watch
 
 __all__ = [
     "CLOCK_SKEW",
@@ -35,7 +33,9 @@ __all__ = [
     "STALE",
     "STALE_SESSION",
     "STORE_IS_DOWN",
+    "TOO_MANY",
     "UNAVAILABLE",
+    "Browsers",
     "Context",
     "Discard",
     "Inert",
@@ -43,6 +43,7 @@ __all__ = [
     "Rotation",
     "Setup",
     "Unconfirmed",
+    "printable",
 ]
 
 logger = logging.getLogger("scsession_secure")
@@ -67,12 +68,14 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer now, without the application. `code` is stable and machine-readable, `detail` is for people."""
+    """Answer now, without the application. `code` is stable and machine-readable, `detail` is for people; `extra` are
+    further members of the JSON body."""
 
     status: int
     code: str
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
 
 STALE: Final = Refuse(
@@ -80,6 +83,9 @@ STALE: Final = Refuse(
 )
 UNAVAILABLE: Final = Refuse(
     503, "session_store_unavailable", "Sessions are not available right now. Try again shortly.", _RETRY_AFTER
+)
+TOO_MANY: Final = Refuse(
+    409, "session_limit", "This account is logged in on too many devices. Log out on one of them, and try again."
 )
 CROSS_SITE: Final = Refuse(403, "cross_site", "This request came from another site.")
 NOT_LOOPBACK: Final = Refuse(
@@ -109,7 +115,7 @@ DEVELOPMENT_HOST: Final = Inert(NOT_LOOPBACK, login=False)
 class Rotation:
     """The session gets a new ID.
 
-    reason   for session_regenerated: login, logout, privilege, regenerate
+    reason   for session_regenerated: login, logout, privilege, reauthenticated, regenerate
     purpose  requests of one purpose from one cookie get the same new session: only logins of one owner are alike
     """
 
@@ -119,10 +125,19 @@ class Rotation:
 
 class Unconfirmed(NamedTuple):
     """An ending that the store did not confirm. The operation ids of all who tried it tell whether it happened all the
-    same."""
+    same. `told`: it is a session's, and will be announced; a browser that is forgotten is none."""
 
     reason: str
     operations: tuple[str, ...]
+    told: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Browsers:
+    """Reads, signs and renders the remember-me cookie."""
+
+    reader: TokenReader
+    cookie: CookieWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +149,29 @@ class Setup:
     carrier: Carrier
     cookies: CookieWriter
     limiter: Limiter
+    #: The remember-me cookie, None if it cannot be asked for.
+    browsers: Browsers | None = None
     #: Reads the cookies of Starlette's sessions that are to be taken over.
     starlette: StarletteReader | None = None
     #: Endings that the store has not confirmed, by id. They count as ended here, and are tried again.
     unconfirmed: dict[str, Unconfirmed] = field(default_factory=dict)
-    #: Open WebSockets by the id of their session.
-    sockets: dict[str, set[OpenSocket]] = field(default_factory=dict)
+    #: Open WebSockets and event streams by the id of their session.
+    sockets: dict[str, set[Watch]] = field(default_factory=dict)
+    #: The stamp under which everybody's sessions are good.
+    everyone: Everyone = field(default_factory=Everyone)
     #: Warnings that were given once.
     warned: set[str] = field(default_factory=set)
     #: Until when a failure of the store is not told again, by what was being done.
     quiet_until: dict[str, float] = field(default_factory=dict)
 
-    def end_sockets(self, id: str) -> None:
+    def end_sockets(self, id: str, reason: str) -> None:
         for socket in list(self.sockets.get(id, ())):
-            socket.end()
+            socket.end(reason)
+
+    def end_all_sockets(self, reason: str) -> None:
+        """Of everybody who is logged in."""
+        for socket in [socket for those in self.sockets.values() for socket in those if socket.owner is not None]:
+            socket.end(reason)
 
 
 @dataclass(slots=True)
@@ -186,10 +210,16 @@ class Context:
     changes: Changes | None = None
     rotation: Rotation | None = None
 
+    # admission
+    stamps: Stamps = field(default_factory=Stamps)  # under which a login of this request makes its session
+
     # persist
     issue: Token | None = None  # the cookie to set
     delete_cookie: bool = False
     logged_out: bool = False  # this request ended the session by logout()
+
+    # whatever has a cookie of its own: the login throttle, remember me
+    cookies: list[str] = field(default_factory=list)  # further Set-Cookie lines
 
     # the middleware
     start: MutableMapping[str, Any] = field(default_factory=dict)  # the message that starts the response
@@ -227,38 +257,24 @@ class Context:
             Event(
                 name=name,
                 at=self.now,
-                method=_printable(str(self.scope.get("method", "WEBSOCKET"))),
-                path=_printable(str(self.scope.get("path", ""))),
-                client=_printable(str(client[0])) if client else None,
-                user_agent=_printable((self.header(b"user-agent") or b"").decode("latin-1")) or None,
+                method=printable(str(self.scope.get("method", "WEBSOCKET"))) if self.scope else None,
+                path=printable(str(self.scope.get("path", ""))) if self.scope else None,
+                client=printable(str(client[0])) if client else None,
+                user_agent=printable((self.header(b"user-agent") or b"").decode("latin-1")) or None,
                 **facts,
             )
         )
 
-    def destroyed(self, id: str, owner: str | None, reason: str) -> None:
+    def destroyed(self, id: str, owner: str | None, reason: str, by: str | None = None) -> None:
         """A session has ended, by this request."""
-        self.setup.end_sockets(id)
-        self.announce("session_destroyed", session_id=id, owner=owner, reason=reason)
+        self.setup.end_sockets(id, reason)
+        self.announce("session_destroyed", session_id=id, owner=owner, reason=reason, by=by)
 
-    async def end(self, id: str, reason: str) -> bool:
-        """End a session: whether this call did it, which is then announced. If the store does not confirm it, this
-        worker remembers, and StoreUnavailable is raised."""
-        operation = f"{reason} {new_id()}"
-        try:
-            answer = await self.store.end(id, reason, operation=operation)
-        except StoreUnavailable:
-            self.remember_ending(id, reason, operation)
-            raise
-        if not ended_by(answer, operation):
-            return False
-        self.destroyed(id, answer.owner if isinstance(answer, Row) else None, reason)
-        return True
-
-    def remember_ending(self, id: str, reason: str, operation: str) -> None:
+    def remember_ending(self, id: str, reason: str, operation: str, *, told: bool = True) -> None:
         """The store has not confirmed the end of a session: for this worker it is over all the same."""
-        known = self.setup.unconfirmed.get(id, Unconfirmed(reason, ()))
-        self.setup.unconfirmed[id] = Unconfirmed(known.reason, (*known.operations, operation))
-        self.setup.end_sockets(id)
+        known = self.setup.unconfirmed.get(id, Unconfirmed(reason, (), told))
+        self.setup.unconfirmed[id] = known._replace(operations=(*known.operations, operation))
+        self.setup.end_sockets(id, reason)
 
     def store_failed(self, doing: str, error: Exception) -> None:
         """Announce it, and tell the log once in a while: in an outage every request could."""
@@ -270,6 +286,6 @@ class Context:
         self.announce("store_failed", reason=doing, session_id=self.record.id if self.record else None)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """What a client has sent, as it may stand in a log: short, and without control characters (CWE-117)."""
     return "".join(c if c.isprintable() else "?" for c in text[:_MAX_FACT])

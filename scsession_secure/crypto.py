@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -157,6 +157,10 @@ class Keyring:
 
     def __contains__(self, key_id: str) -> bool:
         return key_id in self._masters
+
+    def __iter__(self) -> Iterator[str]:
+        """The key ids, newest first."""
+        return iter(self._masters)
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self._masters)}>"

@@ -8,6 +8,11 @@ SessionError
 ├── StaleSession            the session that a write belongs to has ended
 ├── TransactionConflict     `transact()` lost against other writers too often
 ├── NotSupported            this store cannot do that
+├── SessionLimitExceeded    this owner has as many sessions as `max_sessions_per_owner` allows
+├── LoginRequired           nobody is logged in, where somebody must be
+├── StepUpRequired          the login is too old, or too weak, for this
+├── LoginThrottled          too many failed logins: not before `retry_after`
+├── MisfitValue             stored data does not fit the model that it is read as
 ├── SessionTooLarge         more than `max_bytes`, too many keys, or over the cookie's 4096 bytes
 └── UnstorableValue         (also a TypeError) a value or key that cannot be stored
 """
@@ -16,12 +21,17 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigurationError",
+    "LoginRequired",
+    "LoginThrottled",
+    "MisfitValue",
     "NotSupported",
     "SessionCommitted",
     "SessionError",
     "SessionExcluded",
+    "SessionLimitExceeded",
     "SessionTooLarge",
     "StaleSession",
+    "StepUpRequired",
     "StoreUnavailable",
     "TransactionConflict",
     "UnstorableValue",
@@ -74,8 +84,40 @@ class TransactionConflict(SessionError):
     """`transact()` was overtaken by other writers in every attempt; nothing was written."""
 
 
+class MisfitValue(SessionError):
+    """What is stored does not fit the model of a `SessionValue`: an older version of the application, or other code,
+    has written it. The message names the key and the place, and no value."""
+
+
 class NotSupported(SessionError):
     """The configured store cannot do what was asked, by its nature."""
+
+
+class SessionLimitExceeded(SessionError):
+    """A login was not kept: its owner has `max_sessions_per_owner` sessions, and `on_limit` is "reject" (ASVS 7.1.2).
+
+    Raised by `await session.save()`; unhandled, the client is answered 409.
+    """
+
+
+class LoginRequired(SessionError):
+    """Nobody is logged in. Unhandled, the client is answered 401 (ASVS 7.5.1)."""
+
+
+class StepUpRequired(SessionError):
+    """Somebody is logged in, but too long ago or too weakly for this. Unhandled, the client is answered 401 with the
+    parameters of RFC 9470."""
+
+
+class LoginThrottled(SessionError):
+    """Too many logins have failed. Unhandled, the client is answered 429 with Retry-After (ASVS 6.3.1).
+
+    `retry_after` is in seconds.
+    """
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class SessionTooLarge(SessionError):

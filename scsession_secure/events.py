@@ -23,7 +23,11 @@ __all__ = [
     "Event",
     "deliver",
     "fingerprint_changed",
+    "grant_used",
     "has_receivers",
+    "login_failed",
+    "login_succeeded",
+    "login_throttled",
     "rate_limited",
     "session_created",
     "session_destroyed",
@@ -33,7 +37,9 @@ __all__ = [
     "session_renewed",
     "session_theft_detected",
     "session_write_lost",
+    "sessions_revoked",
     "start_delivery",
+    "step_up_required",
     "store_failed",
 ]
 
@@ -51,8 +57,12 @@ class Event:
     owner        who is (or was) logged in, None if nobody
     reason       why, where there is a why: see the signal
     previous_id  the id before a rotation
+    account      that a login was for, as it was typed: nobody has proved to be its owner. It may be a password in the
+                 wrong field
+    by           who ended it, where that was somebody else: the owner who is logged in, or the name of a script
     keys         names of the session's keys that changed, sorted; never values
     generation   of the verifier, where a renewal or a copy is concerned
+    failures     logins that have failed
     age          seconds since that generation was replaced
     method, path, client, user_agent
                  of the request, None outside of one; cut to 200 characters, control characters are `?`
@@ -64,8 +74,11 @@ class Event:
     owner: str | None = None
     reason: str | None = None
     previous_id: str | None = None
+    account: str | None = None
+    by: str | None = None
     keys: tuple[str, ...] = ()
     generation: int | None = None
+    failures: int | None = None
     age: float | None = None
     method: str | None = None
     path: str | None = None
@@ -83,8 +96,8 @@ class SessionSignal(NamedSignal):
 
 session_created = SessionSignal(
     "session_created",
-    "A session was stored for the first time; `reason` is adopted if it was one of Starlette's, that of the rotation if"
-    " it follows another (`previous_id`).",
+    "A session was stored for the first time; `reason` is adopted if it was one of Starlette's, remembered if a token "
+    "has logged in, that of the rotation if it follows another (`previous_id`).",
 )
 session_modified = SessionSignal("session_modified", "Values of a session changed; `keys` names them.")
 session_destroyed = SessionSignal(
@@ -94,7 +107,8 @@ session_destroyed = SessionSignal(
 )
 session_regenerated = SessionSignal(
     "session_regenerated",
-    "A session got a new ID, and the old one is dead; `reason` is login, logout, privilege or regenerate.",
+    "A session got a new ID, and the old one is dead; `reason` is login, logout, privilege, reauthenticated or "
+    "regenerate.",
 )
 session_renewed = SessionSignal("session_renewed", "The cookie's verifier was renewed; `generation` is the new one.")
 session_rejected = SessionSignal(
@@ -113,6 +127,26 @@ session_write_lost = SessionSignal(
     "session_write_lost", "Nested values were changed after the response had started, and are lost; `keys` names them."
 )
 rate_limited = SessionSignal("rate_limited", "A request was refused 429; `reason` is session, creation or guess.")
+sessions_revoked = SessionSignal(
+    "sessions_revoked",
+    "Sessions were ended from outside: all of `owner`, or everyone's (`owner` is None); `reason` is revoked or "
+    "credential_change, `by` says who did it. A session_destroyed follows for each.",
+)
+login_succeeded = SessionSignal(
+    "login_succeeded",
+    "A login that a LoginThrottle has watched succeeded; `reason` is after_failures if others had failed before it, "
+    "`failures` how many.",
+)
+login_failed = SessionSignal("login_failed", "A login that a LoginThrottle has watched failed; `failures` counts them.")
+login_throttled = SessionSignal(
+    "login_throttled", "A login was refused before it was looked at; `reason` is device, client, account or network."
+)
+step_up_required = SessionSignal(
+    "step_up_required", "A request was refused 401; `reason` is login_required, too_old or too_weak."
+)
+grant_used = SessionSignal(
+    "grant_used", "A grant was asked for; `reason` is used, missing, expired or another_payload, `keys` is its action."
+)
 store_failed = SessionSignal(
     "store_failed", "The store, or the counters' storage, did not answer; `reason` says doing what."
 )
@@ -131,6 +165,12 @@ SIGNALS: Final[dict[str, SessionSignal]] = {
         session_write_lost,
         fingerprint_changed,
         rate_limited,
+        sessions_revoked,
+        login_succeeded,
+        login_failed,
+        login_throttled,
+        step_up_required,
+        grant_used,
         store_failed,
     )
 }

@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import Final
 
 from .carriers import within
-from .context import CLOCK_SKEW, Setup
+from .commit.browsers import series_named
+from .context import CLOCK_SKEW, Setup, Unconfirmed
+from .crypto import new_id
 from .errors import StoreUnavailable
 from .events import Event, deliver, has_receivers
 from .record import BIRTH, Ended, Row
@@ -113,12 +115,16 @@ class Housekeeping:
                 unconfirmed[id] = unconfirmed.pop(id)
             return error
         known = unconfirmed.pop(id, None)
-        if known is not None and not (isinstance(answer, Ended) and answer.operation not in known.operations):
+        if isinstance(answer, Row) and (series := series_named(self._setup, id, answer, ending.reason)):
+            unconfirmed.setdefault(series, Unconfirmed(ending.reason, (f"{ending.reason} {new_id()}",), told=False))
+        if known is None or not known.told:
+            return None
+        if not (isinstance(answer, Ended) and answer.operation not in known.operations):
             await self._destroyed(app, now, id, answer.owner if isinstance(answer, Row) else None, ending.reason)
         return None
 
     async def _destroyed(self, app: object, now: float, id: str, owner: str | None, reason: str) -> None:
-        self._setup.end_sockets(id)
+        self._setup.end_sockets(id, reason)
         if has_receivers("session_destroyed"):
             event = Event(name="session_destroyed", at=now, session_id=id, owner=owner, reason=reason)
             await deliver(app, [event])

@@ -8,35 +8,47 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final, NoReturn, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from . import codec
 from .carriers import finish
-from .commit.records import in_step, parsed, patch_of
+from .commit.browsers import forget_presented
+from .commit.end import end_by_id
+from .commit.records import expired, in_step, parsed, patch_of
+from .commit.who import who_of
 from .commit.write import write
-from .context import STALE, STALE_SESSION, UNAVAILABLE, Context, Refuse
+from .context import STALE, STALE_SESSION, TOO_MANY, UNAVAILABLE, Context, Refuse
 from .crypto import Unopened
 from .errors import (
     NotSupported,
     SessionCommitted,
     SessionError,
+    SessionLimitExceeded,
     StaleSession,
     StoreUnavailable,
     TransactionConflict,
 )
 from .layers import COMMIT, Layer, announce
-from .layers.timeouts import expired
 from .loading import load_into
-from .record import DATA, Conflict, Patch, Record
+from .record import DATA, Conflict, Patch, Record, Who
 from .session import Changes, Session
 
-__all__ = ["LiveSession", "run"]
+if TYPE_CHECKING:
+    from .manager import SessionManager
+
+__all__ = ["LiveSession", "context_of", "run"]
 
 T = TypeVar("T")
 
 #: Each failed attempt means that another writer got through; the pauses between them grow.
 _ATTEMPTS: Final = 200
 _LONGEST_PAUSE: Final = 0.05
+_ERRORS: Final = {
+    STALE.code: StaleSession,
+    TOO_MANY.code: SessionLimitExceeded,
+    UNAVAILABLE.code: StoreUnavailable,
+}
 
 
 async def run(ctx: Context, layers: tuple[Layer, ...]) -> Refuse | None:
@@ -67,7 +79,7 @@ class LiveSession:
             if self.ctx.session._changes():
                 raise SessionCommitted("the response has started: use `async with session.edit()`")
             return
-        await self._done(self._save())
+        await self.done(self._save())
 
     async def _save(self) -> None:
         ctx = self.ctx
@@ -77,32 +89,72 @@ class LiveSession:
         finally:
             await announce(ctx)
         if refusal is not None:
-            kind = {STALE.code: StaleSession, UNAVAILABLE.code: StoreUnavailable}.get(refusal.code, SessionError)
-            error = kind(f"nothing was saved: {refusal.detail}")
+            if ctx.session._login_requested:  # the application answers, and that must not try it again
+                self._take_back()
+            error = _ERRORS.get(refusal.code, SessionError)(f"nothing was saved: {refusal.detail}")
             error.refusal = refusal
             raise error
+
+    def who(self, record: Record) -> Who | None:
+        return who_of(self.ctx, record)
+
+    def manager(self) -> SessionManager:
+        from .manager import SessionManager  # not before it is asked for
+
+        return SessionManager(self.ctx)
+
+    async def credentials_changed(self) -> None:
+        ctx = self.ctx
+        from .stepup import require_login  # which needs this module
+
+        require_login(ctx.session)
+        if self.started:
+            raise SessionCommitted("the response has started: a new ID needs a new cookie")
+        await self.save()  # whatever this request has done so far, a login perhaps
+        await self.manager().revoke_others(reason="credential_change")
+        await forget_presented(ctx, "credential_change")
+        ctx.session.regenerate()
+        await self.save()
+
+    async def grant(self, action: str, payload: object, max_age: float | timedelta) -> None:
+        from . import grants
+
+        await grants.grant(self, action, payload, max_age)
+
+    async def use_grant(self, action: str, payload: object) -> bool:
+        from . import grants
+
+        return await grants.use(self, action, payload)
+
+    def _take_back(self) -> None:
+        ctx = self.ctx
+        if ctx.record is None:
+            ctx.session._empty()
+        else:
+            self._open(ctx.record, ctx.session)
 
     async def reload(self) -> None:
         ctx = self.ctx
         if ctx.record is None:
             ctx.session._empty()
             return
-        record = await self._done(self._fetch(ctx.record.id))
+        record = await self.done(self.fetch(ctx.record.id))
         self._open(record, ctx.session)
         ctx.record = record
 
     @asynccontextmanager
     async def edit(self) -> AsyncIterator[Session]:
         ctx = self.ctx
-        self._needs_shared("edit()")
+        self.needs_shared("edit()")
         if ctx.record is None:
             raise StaleSession("there is no stored session to edit: write to it before the response starts")
-        record = await self._done(self._fetch(ctx.record.id))
+        record = await self.done(self.fetch(ctx.record.id))
         editing = Session(ctx.setup.policy)
+        editing._read_who = self.who
         self._open(record, editing)
         editing.mark_accessed()
         yield editing
-        await self._done(self._keep_edit(record, editing))
+        await self.done(self._keep_edit(record, editing))
 
     async def _keep_edit(self, record: Record, editing: Session) -> None:
         ctx = self.ctx
@@ -133,7 +185,7 @@ class LiveSession:
 
     async def _end_edited(self, record: Record, reason: str) -> None:
         ctx = self.ctx
-        await ctx.end(record.id, reason)
+        await end_by_id(ctx, record.id, reason)
         await announce(ctx)
         ctx.session._empty()
         ctx.record = None
@@ -141,7 +193,7 @@ class LiveSession:
 
     async def transact(self, change: Callable[[dict[str, Any]], T]) -> T:
         ctx = self.ctx
-        self._needs_shared("transact()")
+        self.needs_shared("transact()")
         ctx.session.mark_accessed()
         if not self.started:
             await self.save()
@@ -150,8 +202,8 @@ class LiveSession:
         record = ctx.record
         for attempt in range(_ATTEMPTS):
             if attempt or record.row.version < 0:
-                record = await self._done(self._fetch(record.id))
-            outcome = await self._done(self._attempt(record, change))
+                record = await self.done(self.fetch(record.id))
+            outcome = await self.done(self._attempt(record, change))
             if outcome is not None:
                 return outcome[0]
             pause = min(_LONGEST_PAUSE, 0.001 * attempt)
@@ -185,7 +237,7 @@ class LiveSession:
             if isinstance(outcome, Conflict):
                 return None
             if not isinstance(outcome, int):
-                self._stale()
+                self.stale()
             record = in_step(ctx, record, patch, outcome)
             ctx.announce("session_modified", session_id=record.id, owner=record.row.owner, keys=changes.keys)
             await announce(ctx)
@@ -194,14 +246,14 @@ class LiveSession:
         return (result,)
 
     async def consume(self, key: str, default: Any) -> Any:
-        self._needs_shared("consume()")
+        self.needs_shared("consume()")
         if key in self.ctx.setup.policy.privileged:
             raise SessionError("consume() cannot change who is logged in or their privileges")
         if not self.started:
             await self.save()
         if self.ctx.record is None:
             return default
-        return await self._done(self._consume(self.ctx.record, key, default))
+        return await self.done(self._consume(self.ctx.record, key, default))
 
     async def _consume(self, record: Record, key: str, default: Any) -> Any:
         """Whoever removes the very bytes that it has read has won; a value that was written anew is tried anew."""
@@ -226,12 +278,12 @@ class LiveSession:
         ctx.session._forget_key(key)
         return default
 
-    async def _fetch(self, id: str) -> Record:
+    async def fetch(self, id: str) -> Record:
         """The live record as the store has it now. Raises StaleSession."""
         ctx = self.ctx
         record = parsed(id, await ctx.store.get(id))
         if record is None or expired(record, ctx.setup.policy, ctx.setup.policy.clock()) is not None:
-            self._stale()
+            self.stale()
         return record
 
     def _open(self, record: Record, session: Session) -> None:
@@ -239,24 +291,32 @@ class LiveSession:
         try:
             load_into(self.ctx, record, session)
         except (Unopened, codec.Undecodable):
-            self._stale()
+            self.stale()
 
-    def _stale(self) -> NoReturn:
+    def stale(self) -> NoReturn:
         ctx = self.ctx
         ctx.session._empty()
         ctx.record = None
         ctx.inert = STALE_SESSION
         raise StaleSession("the session has ended or was replaced")
 
-    def _needs_shared(self, what: str) -> None:
+    def needs_shared(self, what: str) -> None:
         if not self.ctx.setup.carrier.shared:
             raise NotSupported(
                 f"{what} needs a session that all requests share, and cookie:// keeps it in the browser: use a "
                 "server-side store such as sqlite:///sessions.db"
             )
 
-    async def _done(self, work: Coroutine[Any, Any, T]) -> T:
+    async def done(self, work: Coroutine[Any, Any, T]) -> T:
         return await (work if self.ctx.setup.carrier.in_process else finish(work))
+
+
+def context_of(session: Session) -> Context:
+    """The request that a session belongs to. Raises SessionExcluded where it belongs to none."""
+    live = session._with_io()
+    if not isinstance(live, LiveSession):
+        raise TypeError("this session belongs to no request of the middleware")
+    return live.ctx
 
 
 def _apply(change: Callable[[dict[str, Any]], T], session: Session) -> T:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
-from .adopt import StarletteCookies, open_reader
-from .carriers import ByReference, ByValue, Carrier, finish, within
-from .context import CLOCK_SKEW, Context, Setup
-from .cookies import CookieWriter
+from .adopt import StarletteCookies
+from .assembly import DEFAULT_STORE, set_up
+from .carriers import finish, within
+from .context import Context
 from .crypto import Keyring
 from .errors import ConfigurationError, SessionError, SessionExcluded, StoreUnavailable
 from .exchange import Exchange
 from .housekeeping import Housekeeping
 from .layers import INWARD, OUTWARD, Layer
-from .limiter import Limiter
 from .live import LiveSession, run
 from .policy import Policy, PolicyOverrides, matches_prefix
 from .session import Session
-from .stores import Store, open_store
-from .stores.ended import EndedList, open_ended_list
+from .stores import Store
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,13 +28,10 @@ __all__ = ["SCsessionMiddleware"]
 
 logger = logging.getLogger("scsession_secure")
 
-DEFAULT_STORE: Final = "sqlite:///sessions.db"
 #: Seconds after which a server that hangs is left alone when the application ends.
 _PARTING: Final = 10.0
 #: Where a request notes the cookies of the middlewares it has passed.
 _NAMES: Final = "scsession_secure.cookie_names"
-#: What fits into a cookie of 4096 bytes: base64 takes a quarter, our own facts and a long owner the rest.
-_COOKIE_STORE_BYTES: Final = 2500
 
 
 class SCsessionMiddleware:
@@ -73,7 +67,7 @@ class SCsessionMiddleware:
         try:
             settings = (policy or Policy()).with_overrides(overrides)
             keyring = Keyring(secret_key)
-            self.setup = _set_up(settings, keyring, DEFAULT_STORE if store is None else store, adopt)
+            self.setup = set_up(settings, keyring, DEFAULT_STORE if store is None else store, adopt)
             self._housekeeping = Housekeeping(self.setup)
         except ConfigurationError as error:
             # Raised here, it would leave uvicorn running and answering 500: the lifespan refuses to start instead.
@@ -119,7 +113,7 @@ class SCsessionMiddleware:
             if refusal is not None:
                 await exchange.refuse(refusal)
             else:
-                await self.app(scope, exchange.receive, exchange.send)
+                await exchange.serve(self.app)
         except SessionError as error:
             await exchange.failed()
             if not await exchange.answered(error):
@@ -209,58 +203,6 @@ class SCsessionMiddleware:
                 await within(_PARTING, part.close())
             except StoreUnavailable as error:
                 logger.warning("the session store was not closed: %s", error)
-
-
-def _set_up(policy: Policy, keyring: Keyring, store: str | Store, adopt: StarletteCookies | None) -> Setup:
-    cookies = CookieWriter(policy)
-    if not policy.cookie_https_only and not policy.loopback_only:
-        logger.warning(
-            "cookie_https_only=False: whoever can see or change the traffic has the sessions. For development on "
-            "localhost use Policy.development()"
-        )
-    carrier: Carrier
-    if isinstance(store, str) and store.startswith("cookie://"):
-        carrier, policy = _by_value(store, policy, keyring, cookies)
-    else:
-        opened = (
-            open_store(store, clock=policy.clock, timeout=policy.deadline)
-            if isinstance(store, str)
-            else _checked(store)
-        )
-        _look_at(opened)
-        carrier = ByReference(opened, keyring, cookies.name, deadline=policy.deadline)
-    return Setup(policy, keyring, carrier, cookies, Limiter(policy, keyring), open_reader(adopt, policy, carrier))
-
-
-def _checked(store: Store) -> Store:
-    missing = [
-        name for name in ("get", "create", "update", "end", "ping", "close", "in_process") if not hasattr(store, name)
-    ]
-    if missing:
-        raise ConfigurationError(
-            "SC014",
-            f"store={type(store).__name__} lacks {', '.join(missing)}.",
-            "Pass a URL, or an object with all methods of scsession_secure.stores.Store.",
-        )
-    return store
-
-
-def _look_at(backend: Store | EndedList) -> None:
-    """What cannot work is found when the server starts, where the backend can tell: `check()` raises
-    ConfigurationError."""
-    check = getattr(backend, "check", None)
-    if check is not None:
-        check()
-
-
-def _by_value(url: str, policy: Policy, keyring: Keyring, cookies: CookieWriter) -> tuple[Carrier, Policy]:
-    """A copy of a cookie is as old as the absolute timeout at most: so long is its end remembered."""
-    ended = open_ended_list(url, clock=policy.clock)
-    _look_at(ended)
-    carrier = ByValue(
-        ended, keyring, cookies.name, deadline=policy.deadline, longest=policy.absolute + CLOCK_SKEW, clock=policy.clock
-    )
-    return carrier, replace(policy, max_bytes=min(policy.max_bytes, _COOKIE_STORE_BYTES))
 
 
 def _wrong_loop() -> ConfigurationError | None:

@@ -29,6 +29,10 @@ OnReuse = Literal["end", "refuse", "report"]
 OnStoreError = Literal["refuse", "anonymous"]
 #: Gives the response to a refused request; None for the plain one.
 OnRefuse = Callable[["Request", "Refuse"], "Response | Awaitable[Response | None] | None"]
+ClientAddress = Literal["network", "full", "off"]
+OnLimit = Literal["evict_oldest", "reject"]
+#: A number, a function of the owner, or None for no limit.
+SessionLimit = int | Callable[[str], int | None] | None
 #: One limit or several: "1200/minute", "5/second; 100/hour", ("5/second", "100/hour"). None switches it off.
 Limits = str | Sequence[str] | None
 
@@ -100,6 +104,16 @@ class Policy:
     trusted_origins: tuple[str, ...] = ()
     #: Exact paths that take unsafe cross-site requests: callbacks by POST.
     origin_exempt: tuple[str, ...] = ()
+    #: Live sessions of one owner; a function is asked with the owner at each login (ASVS 7.1.2).
+    max_sessions_per_owner: SessionLimit = None
+    #: At one more: end the oldest (those whose cookie never came back go first), or refuse the login.
+    on_limit: OnLimit = "evict_oldest"
+    #: What is kept of a client's address, for the list of devices: its network, all of it, or nothing.
+    client_address: ClientAddress = "network"
+    #: How long a browser is remembered after `login(remember=True)`, whatever happens. None: it cannot be asked for.
+    remember_timeout: Duration | None = None
+    #: How soon an open WebSocket or event stream notices that its session has ended in another process.
+    websocket_recheck: Duration = 30.0
     #: Per session.
     rate_limits: Limits = "1200/minute"
     #: New anonymous sessions per client network. Off: behind a proxy that hides addresses all clients are one network.
@@ -132,6 +146,8 @@ class Policy:
     grace: float = field(init=False, repr=False, compare=False)
     touch: float = field(init=False, repr=False, compare=False)
     deadline: float = field(init=False, repr=False, compare=False)
+    remember: float | None = field(init=False, repr=False, compare=False)
+    recheck: float = field(init=False, repr=False, compare=False)
     session_limits: tuple[RateLimitItem, ...] = field(init=False, repr=False, compare=False)
     network_limits: tuple[RateLimitItem, ...] = field(init=False, repr=False, compare=False)
     reject_limits: tuple[RateLimitItem, ...] = field(init=False, repr=False, compare=False)
@@ -144,6 +160,9 @@ class Policy:
         self._derive("renewal", seconds(self.renewal_interval, "renewal_interval"))
         self._derive("grace", seconds(self.renewal_grace, "renewal_grace"))
         self._derive("deadline", seconds(self.store_timeout, "store_timeout"))
+        self._derive("recheck", seconds(self.websocket_recheck, "websocket_recheck"))
+        remember = self.remember_timeout
+        self._derive("remember", None if remember is None else seconds(remember, "remember_timeout"))
         touch = min(_MINUTE, self.idle / 10) if self.touch_interval is None else self.touch_interval
         self._derive("touch", seconds(touch, "touch_interval"))
         self._derive("session_limits", settings.limits(self.rate_limits, "rate_limits"))
@@ -156,6 +175,7 @@ class Policy:
         self._derive("clear_site_data", settings.clear_site_data(self.clear_site_data, "clear_site_data"))
         self._derive("privileged", frozenset(self.privilege_keys) | {settings.text(self.owner_key, "owner_key")})
         settings.size(self.max_bytes, "max_bytes")
+        settings.session_limit(self.max_sessions_per_owner, "max_sessions_per_owner")
         self._check_choices()
         self._check_timeouts()
         self._check_cookie()
@@ -237,10 +257,11 @@ class Policy:
 
     def _check_timeouts(self) -> None:
         absolute, idle = _AAL.get(self.assurance_level, (float("inf"), float("inf")))
-        if self.absolute > absolute or self.idle > idle:
+        if max(self.absolute, self.remember or 0.0) > absolute or self.idle > idle:
             raise ConfigurationError(
                 "SC040",
-                f"NIST SP 800-63B-4 AAL{self.assurance_level} allows {absolute:.0f} s overall and {idle:.0f} s idle.",
+                f"NIST SP 800-63B-4 AAL{self.assurance_level} allows {absolute:.0f} s overall, remembered or not, and "
+                f"{idle:.0f} s idle.",
                 "Shorten the timeout, or start from Policy() and justify your own numbers.",
             )
         if self.touch > self.idle / 2:
@@ -262,9 +283,11 @@ class Policy:
                 "Partitioned needs Secure and SameSite=None.",
                 'Set cookie_same_site="none", cookie_https_only=True.',
             )
-        if self.persistent and self.absolute > _COOKIE_MAX_AGE:
+        if max(self.absolute if self.persistent else 0.0, self.remember or 0.0) > _COOKIE_MAX_AGE:
             raise ConfigurationError(
-                "SC035", "Browsers keep a cookie for 400 days at most.", "Shorten absolute_timeout (or max_age)."
+                "SC035",
+                "Browsers keep a cookie for 400 days at most.",
+                "Shorten absolute_timeout (or max_age), or remember_timeout.",
             )
 
 
@@ -292,6 +315,11 @@ class PolicyOverrides(TypedDict, total=False):
     fingerprint: OnFingerprint
     trusted_origins: Sequence[str]
     origin_exempt: Sequence[str]
+    max_sessions_per_owner: SessionLimit
+    on_limit: OnLimit
+    client_address: ClientAddress
+    remember_timeout: Duration | None
+    websocket_recheck: Duration
     rate_limits: Limits
     creation_limits: Limits
     guess_limits: Limits
@@ -308,6 +336,8 @@ _SETTINGS: Final = frozenset(f.name for f in fields(Policy) if f.init) - {"assur
 _CHOICES: Final[Mapping[str, tuple[object, ...]]] = {
     "cookie_same_site": get_args(SameSite),
     "fingerprint": get_args(OnFingerprint),
+    "client_address": get_args(ClientAddress),
+    "on_limit": get_args(OnLimit),
     "on_reuse": get_args(OnReuse),
     "on_store_error": get_args(OnStoreError),
     "assurance_level": (0, 1, 2, 3),

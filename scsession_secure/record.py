@@ -4,19 +4,22 @@ A row's fields are bytes under a name:
 
     d:<key>     one key of the session's dict, encoded and sealed
     f:<id>      one flash message, encoded and sealed
+    g:<digest>  one grant of `grants`, sealed; a new ID leaves it behind
     @birth      Birth: what is fixed when a record is made
     @token      Possession: what proves that a cookie belongs to the record
     @seen       the last activity, seconds since the epoch
     @until      the deadline of `set_expiry()`, seconds since the epoch
+    @series     Series: of a row that is no session but a browser that is remembered, sealed
+    @who        Who: how and from where the owner logged in, sealed
 
-The `@` fields hold times and hashes, nothing secret, and are not sealed: the sweeper reads them without a key.
+The other `@` fields hold times and hashes, nothing secret, and are not sealed: the sweeper reads them without a key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,9 +28,11 @@ __all__ = [
     "DATA",
     "ENDED_RETENTION",
     "FLASH",
+    "GRANT",
     "SEEN",
     "TOKEN",
     "UNTIL",
+    "WHO",
     "Birth",
     "Conflict",
     "Ended",
@@ -35,19 +40,26 @@ __all__ = [
     "Possession",
     "Record",
     "Row",
+    "SERIES",
+    "Series",
     "Unreadable",
+    "Who",
     "ended_by",
     "expiry_reason",
     "pack",
     "pack_time",
+    "unpack",
 ]
 
 DATA: Final = "d:"
 FLASH: Final = "f:"
+GRANT: Final = "g:"
 BIRTH: Final = "@birth"
 TOKEN: Final = "@token"  # noqa: S105 - the name of a field
 SEEN: Final = "@seen"
 UNTIL: Final = "@until"
+WHO: Final = "@who"
+SERIES: Final = "@series"
 
 #: Seconds for which a store remembers that a session has ended. It must outlast every request in flight; it is this
 #: long because `ended_reason` is what the login page shows somebody who comes back the next morning.
@@ -134,6 +146,9 @@ class Birth(msgspec.Struct, array_like=True, frozen=True):
     belongs_to        whose data this is: the owner, or the last one after a logout that kept the data
     by_login          whether a login made this record, and not another rotation of it
     made_by           random: a store that is asked twice can tell a repeated call from another's equal record
+    account           the stamp of the owner's account row when this owner logged in (see `account.py`)
+    site              the stamp of everyone's
+    counted           whether it has a place among the owner's `max_sessions_per_owner`
     """
 
     created_at: float
@@ -144,6 +159,48 @@ class Birth(msgspec.Struct, array_like=True, frozen=True):
     belongs_to: str | None = None
     by_login: bool = False
     made_by: bytes = b""
+    account: bytes = b""
+    site: bytes = b""
+    counted: bool = False
+
+
+class Who(msgspec.Struct, array_like=True, frozen=True):
+    """How the owner logged in, and the client it was.
+
+    methods         as the application names them ("password", "otp"), each once, in their order
+    level           how strong that is, in the application's own steps; 0: only remembered
+    elevated_level  another one until `elevated_until`, seconds since the epoch
+    series          of the remember-me token that this browser has
+    agent, address  User-Agent, cut; address, coarsened by `client_address`
+    """
+
+    methods: tuple[str, ...] = ()
+    level: int = 0
+    elevated_level: int = 0
+    elevated_until: float = 0.0
+    series: str = ""
+    agent: str = ""
+    address: str = ""
+
+    def level_at(self, now: float) -> int:
+        return self.elevated_level if now < self.elevated_until else self.level
+
+
+class Series(msgspec.Struct, array_like=True, frozen=True):
+    """A browser that is remembered. Its row has the owner, the absolute deadline, and a `Possession`.
+
+    created_at      of the login that asked for it
+    account, site   the stamps under which that was
+    fingerprint     of the client, as in `Birth`
+    agent, address  as in `Who`
+    """
+
+    created_at: float
+    account: bytes
+    site: bytes
+    fingerprint: bytes | None
+    agent: str
+    address: str
 
 
 class Possession(msgspec.Struct, array_like=True, frozen=True):
@@ -169,6 +226,8 @@ class Possession(msgspec.Struct, array_like=True, frozen=True):
     older_until: float = 0.0
 
 
+_Facts = TypeVar("_Facts", bound=msgspec.Struct)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_birth = msgspec.msgpack.Decoder(Birth).decode
 _decode_possession = msgspec.msgpack.Decoder(Possession).decode
@@ -179,12 +238,20 @@ def pack_time(moment: float) -> bytes:
     return _encode(float(moment))
 
 
-def pack(facts: Birth | Possession) -> bytes:
+def pack(facts: Birth | Possession | Series | Who) -> bytes:
     return _encode(facts)
 
 
 class Unreadable(Exception):
     """Our own fields of a row are missing, or not as we write them."""
+
+
+def unpack(packed: bytes, kind: type[_Facts]) -> _Facts:
+    """What `pack` has written. Raises Unreadable."""
+    try:
+        return msgspec.msgpack.decode(packed, type=kind)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise Unreadable from error
 
 
 @dataclass(slots=True)

@@ -8,21 +8,21 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
-from uuid import UUID
 
 from . import codec
+from .authentication import Authentication, owner_text
 from .errors import SessionCommitted, SessionExcluded, SessionTooLarge
 from .flashes import Flash, Flashes
 from .policy import Policy
 from .settings import seconds
-from .tracked import Tracked
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
-    from .record import Record
+    from .manager import SessionManager
+    from .record import Record, Who
 
-__all__ = ["Changes", "Session", "SessionIO", "get_session", "owner_text"]
+__all__ = ["Changes", "Session", "SessionIO", "get_session"]
 
 logger = logging.getLogger("scsession_secure")
 T = TypeVar("T")
@@ -36,6 +36,11 @@ class SessionIO(Protocol):
     async def transact(self, change: Callable[[dict[str, Any]], T]) -> T: ...
     async def consume(self, key: str, default: Any) -> Any: ...
     def edit(self) -> AbstractAsyncContextManager[Session]: ...
+    def who(self, record: Record) -> Who | None: ...
+    def manager(self) -> SessionManager: ...
+    async def credentials_changed(self) -> None: ...
+    async def grant(self, action: str, payload: object, max_age: float | timedelta) -> None: ...
+    async def use_grant(self, action: str, payload: object) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -67,20 +72,7 @@ class Changes:
         return self.writes or bool(self.flash_drop)
 
 
-def owner_text(value: object) -> str | None:
-    """An owner as the store and the events know it. Raises TypeError or ValueError for what names nobody."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | UUID):
-        raise TypeError(f"an owner is a str, int or UUID, not {type(value).__name__}")
-    text = str(value)
-    if not text or len(text) > codec.MAX_KEY_CHARS or not text.isprintable():
-        # Stores index it and logs show it: no control characters, no lone surrogates.
-        raise ValueError(f"an owner has 1 to {codec.MAX_KEY_CHARS} printable characters")
-    return text
-
-
-class Session(Tracked):
+class Session(Authentication):
     """The session of one request: a dict that is saved when the response starts.
 
     Every way to change a dict works, and a change inside a nested value is found when the session is saved. Values are
@@ -96,46 +88,30 @@ class Session(Tracked):
         "_ended_reason",
         "_ending",
         "_flashes",
-        "_frozen",
-        "_io",
         "_is_new",
-        "_login_requested",
-        "_policy",
-        "_record",
-        "_rotation_requested",
         "_snapshot",
         "_until",
         "_until_set",
     )
 
     def __init__(self, policy: Policy) -> None:
-        super().__init__()
-        self._policy = policy
-        self._io: SessionIO | None = None
-        self._frozen: type[SessionCommitted | SessionExcluded] | None = None
+        super().__init__(policy)
         self._ended_reason: str | None = None
         self._is_new = True
-        self._record: Record | None = None
         self._snapshot: dict[str, bytes] = {}
         self._flashes = Flashes()
         self._forget_intent()
 
     def _forget_intent(self) -> None:
         """What this request wants beyond its changes; the pipeline reads it."""
+        self._forget_login()
         self._assigned: set[str] = set()
         self._belongs_to: str | None = None
         self._ending: str | None = None
-        self._rotation_requested = False
-        self._login_requested = False
         self._until: float | None = None
         self._until_set = False
 
     # -- facts ---------------------------------------------------------------------------------------------------
-
-    def _facts(self) -> Record | None:
-        """A response that tells one of these was made from the session, as much as one that shows its data."""
-        self.accessed = True
-        return self._record
 
     @property
     def id(self) -> str | None:
@@ -150,15 +126,6 @@ class Session(Tracked):
         return self._is_new
 
     @property
-    def owner(self) -> str | None:
-        """Who is logged in, as str. None while anonymous."""
-        self.accessed = True
-        try:
-            return owner_text(dict.get(self, self._policy.owner_key))
-        except (TypeError, ValueError):  # stored under another `owner_key`: it names nobody
-            return None
-
-    @property
     def created_at(self) -> float | None:
         """When the absolute timeout began, seconds since the epoch: creation, or the login of this owner."""
         record = self._facts()
@@ -169,12 +136,6 @@ class Session(Tracked):
         """The last stored activity, seconds since the epoch; at most `touch_interval` behind."""
         record = self._facts()
         return record.seen if record else None
-
-    @property
-    def authenticated_at(self) -> float | None:
-        """When this owner logged in, seconds since the epoch."""
-        record = self._facts()
-        return record.birth.authenticated_at if record else None
 
     @property
     def ended_reason(self) -> str | None:
@@ -189,24 +150,7 @@ class Session(Tracked):
         record = self._facts()
         return min(record.hard_end(self._policy.absolute), record.idle_end(self._policy.idle)) if record else None
 
-    def is_fresh(self, max_age: float | timedelta) -> bool:
-        """Whether the login is at most `max_age` old (ASVS 7.5.1)."""
-        at = self.authenticated_at
-        return at is not None and self._policy.clock() - at <= seconds(max_age, "max_age")
-
     # -- intent --------------------------------------------------------------------------------------------------
-
-    def login(self, owner: str | int | UUID) -> None:
-        """Log `owner` in: writes `owner_key`, and the session gets a new ID when it is saved (ASVS 7.2.4).
-
-        The anonymous session's data moves along, except privileged keys; data of another owner does not.
-        Raises TypeError or ValueError if `owner` names nobody.
-        """
-        if owner is None:
-            raise TypeError("login() needs an owner: to log out, call logout()")
-        self[self._policy.owner_key] = owner
-        self._login_requested = True
-        self._rotation_requested = True
 
     def logout(self) -> None:
         """End the session, for good (ASVS 7.4.1). What is written afterwards starts a new one."""
@@ -235,15 +179,6 @@ class Session(Tracked):
         self._ending = ending
 
     # -- the dict ------------------------------------------------------------------------------------------------
-
-    def _writing(self) -> None:
-        if self._frozen is not None:
-            raise self._frozen(
-                "the response has started: write before returning it, or use `async with session.edit()`"
-                if self._frozen is SessionCommitted
-                else "this path is listed in `exclude`: it has no session"
-            )
-        self.mark_modified()
 
     def _set(self, key: str, value: Any) -> None:
         self._writing()
@@ -287,6 +222,8 @@ class Session(Tracked):
             self._assigned.clear()
         elif owner != self.owner:
             self._drop_inherited_privileges()
+        if owner != self.owner:  # what was said of a login was said of another
+            self._forget_login()
         if owner is not None:
             self._belongs_to = owner
 
@@ -322,12 +259,6 @@ class Session(Tracked):
         self._flashes.keep()
 
     # -- awaited -------------------------------------------------------------------------------------------------
-
-    def _with_io(self) -> SessionIO:
-        if self._io is None:
-            self._writing()
-            raise SessionExcluded("this session belongs to no request")
-        return self._io
 
     async def save(self) -> None:
         """Save now, not when the response starts. Raises StaleSession if the session has ended, StoreUnavailable."""
@@ -365,6 +296,7 @@ class Session(Tracked):
     def _bind(self, io: SessionIO) -> None:
         """Give the session what its awaited methods work with."""
         self._io = io
+        self._read_who = io.who
 
     def _load(
         self, record: Record, snapshot: dict[str, bytes], values: Mapping[str, Any], flashes: dict[str, Flash]
@@ -397,11 +329,6 @@ class Session(Tracked):
         self._record = record
         self._snapshot = self._snapshot_with(changes)
 
-    def _keep_only(self, keys: Collection[str]) -> None:
-        """The rest was a session's that is over."""
-        for key in [key for key in dict.keys(self) if key not in keys]:
-            dict.__delitem__(self, key)
-
     def _forget_key(self, key: str) -> None:
         """The store has no such key any more, and this request does not put it back."""
         dict.pop(self, key, None)
@@ -424,6 +351,7 @@ class Session(Tracked):
         """Become nobody's session."""
         dict.clear(self)
         self._record = None
+        self._is_new = True
         self._snapshot = {}
         self._flashes = Flashes()
         self._forget_intent()

@@ -25,6 +25,7 @@ __all__ = [
     "origins",
     "paths",
     "seconds",
+    "session_limit",
     "size",
     "strings",
     "text",
@@ -63,6 +64,15 @@ def size(value: object, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError("SC024", f"{name}={value!r} is no size.", "Give a whole number of bytes.")
     return value
+
+
+def session_limit(value: object, name: str) -> None:
+    if value is None or callable(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            "SC036", f"{name}={value!r} is no number of sessions.", "Give a whole number from 1, or a function."
+        )
 
 
 def text(value: object, name: str) -> str:

@@ -7,14 +7,33 @@ from ..crypto import new_id
 from ..errors import StoreUnavailable
 from ..record import Ended, Record, Row, ended_by
 from ..token import Token
+from .browsers import forget
 from .records import parsed
 
-__all__ = ["claim", "end", "end_successor", "forget_cookie"]
+__all__ = ["claim", "end", "end_by_id", "end_successor", "forget_cookie"]
+
+
+async def end_by_id(ctx: Context, id: str, reason: str, by: str | None = None) -> bool:
+    """End a session: whether this call did it, which is then announced. If the store does not confirm it, this
+    worker remembers, and StoreUnavailable is raised."""
+    operation = f"{reason} {new_id()}"
+    try:
+        answer = await ctx.store.end(id, reason, operation=operation)
+    except StoreUnavailable:
+        ctx.remember_ending(id, reason, operation)
+        raise
+    if not ended_by(answer, operation):
+        return False
+    if isinstance(answer, Row):
+        await forget(ctx, id, answer, reason)
+    ctx.destroyed(id, answer.owner if isinstance(answer, Row) else None, reason, by)
+    return True
 
 
 async def end(ctx: Context, record: Record, token: Token, reason: str) -> bool:
     """End the session: whether this request did it. If the store does not confirm it, this worker remembers, the
     browser forgets its cookie, and StoreUnavailable is raised."""
+    await forget(ctx, record.id, record.row, reason)  # first, or a request with the token makes one session more
     operation = f"{reason} {new_id()}"
     try:
         result = await ctx.store.end(record.id, reason, operation=operation)
@@ -54,7 +73,7 @@ async def end_successor(ctx: Context, token: Token, reason: str) -> bool:
     heir = parsed(follower.id, await ctx.store.get(follower.id))
     if heir is None or heir.birth.by_login:
         return False
-    await ctx.end(heir.id, reason)
+    await end_by_id(ctx, heir.id, reason)
     return True
 
 

@@ -12,7 +12,7 @@ from ..clients import fingerprint_of
 from ..context import Context
 from ..crypto import b64, new_id
 from ..errors import StoreUnavailable
-from ..policy import matches_prefix
+from ..policy import Policy, matches_prefix
 from ..record import (
     BIRTH,
     DATA,
@@ -20,6 +20,7 @@ from ..record import (
     SEEN,
     TOKEN,
     UNTIL,
+    WHO,
     Birth,
     Ended,
     Patch,
@@ -27,6 +28,7 @@ from ..record import (
     Record,
     Row,
     Unreadable,
+    Who,
     pack,
     pack_time,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "born",
     "create",
     "deadline",
+    "expired",
     "fresh_token",
     "in_step",
     "is_activity",
@@ -45,18 +48,21 @@ __all__ = [
     "operation_of",
     "parsed",
     "patch_of",
+    "touch_due",
 ]
 
 
 @dataclass(slots=True)
 class Content:
-    """What a new record will hold, encoded and not yet sealed. `own`: the keys that this request has set."""
+    """What a new record will hold, encoded and not yet sealed. `own`: the keys that this request has set; `who`: None
+    of nobody."""
 
     values: Mapping[str, bytes]
     flashes: Mapping[str, bytes]
     birth: Birth
     until: float | None
     own: Collection[str]
+    who: Who | None
 
 
 def fresh_token(ctx: Context, id: str | None = None) -> Token:
@@ -69,12 +75,23 @@ def born(ctx: Context, lineage: str) -> Birth:
     return Birth(
         created_at=ctx.now,
         absolute_end=ctx.now + ctx.setup.policy.absolute,
-        authenticated_at=None if owner is None else ctx.now,
+        authenticated_at=None if owner is None else _authenticated_at(ctx),
         lineage=lineage,
         fingerprint=fingerprint_of(ctx),
         belongs_to=owner,
         by_login=owner is not None,
+        account=ctx.stamps.account,
+        site=ctx.stamps.site,
+        counted=ctx.stamps.counted,
     )
+
+
+def _authenticated_at(ctx: Context) -> float | None:
+    """None for a browser that is only remembered."""
+    said = ctx.session._authenticated
+    if said.level is None:
+        return None
+    return ctx.now if said.at is None else min(said.at, ctx.now)
 
 
 def operation_of(successor: Token) -> str:
@@ -97,6 +114,8 @@ async def create(ctx: Context, token: Token, content: Content, *, insist: bool =
     fields[SEEN] = pack_time(ctx.now)
     if content.until is not None:
         fields[UNTIL] = pack_time(content.until)
+    if content.who is not None:
+        fields[WHO] = seal(WHO, pack(content.who))
     record = Record.parse(token.id, Row(1, 0.0, ctx.session.owner, fields))
     record.row = replace(record.row, expires_at=deadline(ctx, record))
     try:
@@ -123,6 +142,12 @@ def is_activity(ctx: Context) -> bool:
     return not matches_prefix(str(ctx.scope.get("path", "")), ctx.setup.policy.passive)
 
 
+def touch_due(ctx: Context, record: Record) -> bool:
+    """Whether this request's activity is to be noted: by a write no sooner than by a read, so that the owner's row has
+    been looked at each time before (`revocation`)."""
+    return ctx.now - record.seen >= ctx.setup.policy.touch and is_activity(ctx)
+
+
 def patch_of(ctx: Context, record: Record, changes: Changes) -> Patch:
     """This request's changes, its `set_expiry()` and its activity, as one patch of the record."""
     seal = ctx.setup.carrier.sealer(record.id).seal
@@ -137,7 +162,7 @@ def patch_of(ctx: Context, record: Record, changes: Changes) -> Patch:
         else:
             put[UNTIL] = pack_time(ctx.session._until)
         set_expires_at = deadline(ctx, record)
-    if is_activity(ctx) and ctx.now > record.seen:
+    if touch_due(ctx, record):
         put[SEEN] = pack_time(ctx.now)
         extend_to = deadline(ctx, record)
     return Patch(put=put, drop=drop, extend_to=extend_to, set_expires_at=set_expires_at)
@@ -154,6 +179,15 @@ def in_step(ctx: Context, record: Record, patch: Patch, version: int) -> Record:
     if ctx.setup.carrier.reissues:
         ctx.issue = ctx.token
     return ctx.record
+
+
+def expired(record: Record, policy: Policy, now: float) -> str | None:
+    """Why the session is over, None if it is not."""
+    if now >= record.hard_end(policy.absolute):
+        return "absolute"
+    if now >= record.idle_end(policy.idle):
+        return "idle"
+    return None
 
 
 def parsed(id: str, found: object) -> Record | None:

@@ -29,7 +29,7 @@ async def renew(ctx: Context, record: Record, token: Token) -> None:
             await _hand_over(ctx, record, token)
         elif ctx.session.accessed and ctx.now - held.renewed_at >= ctx.setup.policy.renewal:
             await _renew(ctx, record, token)
-        elif held.generation and held.confirmed_at is None:
+        elif held.confirmed_at is None and (held.generation or record.birth.counted):
             await _swap(ctx, record, structs.replace(held, confirmed_at=ctx.now))
     except StoreUnavailable as error:
         ctx.store_failed("renew", error)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import structs
+
 from .. import codec
 from ..context import STALE, Context, Refuse, Rotation
 from ..crypto import Unopened, new_id
@@ -18,6 +20,7 @@ from ..session import Changes
 from ..token import Token
 from .records import Content, born, create, is_twin, operation_of, parsed, patch_of
 from .start import start, take_over
+from .who import carried_on, logged_in
 
 __all__ = ["rotate"]
 
@@ -65,12 +68,12 @@ async def rotate(ctx: Context, old: Record, token: Token, rotation: Rotation, ch
         }
         ctx.announce("session_created", keys=changes.keys, **facts)
         ctx.announce("session_regenerated", **facts)
-        _move_sockets(ctx, old)
+        _move_sockets(ctx, old, reason)
         return None
     if await _merge(ctx, successor, content, changes):
-        _move_sockets(ctx, old)
+        _move_sockets(ctx, old, reason)
         return None
-    ctx.setup.end_sockets(old.id)
+    ctx.setup.end_sockets(old.id, reason)
     if rotation.reason != "login" or parsed(successor.id, await ctx.store.get(successor.id)):
         return STALE
     return await start(ctx, _alone(ctx, changes))  # the session that was to follow was ended before it was made
@@ -86,12 +89,16 @@ def _content(
     if rotation.reason in ("login", "logout"):
         same = ctx.session.owner == old.row.owner
         values = {k: v for k, v in values.items() if same or k not in ctx.setup.policy.privileged}
+    if rotation.reason == "login" and ctx.session._keep is not None:
+        kept = {*ctx.session._keep, ctx.setup.policy.owner_key}
+        values = {k: v for k, v in values.items() if k in kept}
     return Content(
         values={k: v for k, v in {**values, **changes.put}.items() if k not in changes.drop},
         flashes={k: v for k, v in {**flashes, **changes.flash_put}.items() if k not in changes.flash_drop},
         birth=_birth(ctx, old, rotation),
         until=ctx.session._until if ctx.session._until_set or not inherits else old.until,
         own=changes.put,
+        who=logged_in(ctx) if rotation.reason == "login" else carried_on(ctx, old),
     )
 
 
@@ -101,24 +108,20 @@ def _birth(ctx: Context, old: Record, rotation: Rotation) -> Birth:
     now, before, owner = born(ctx, old.birth.lineage), old.birth, ctx.session.owner
     if rotation.reason == "login" and owner != old.row.owner:
         return now
-    login = rotation.reason == "login"
-    authenticated_at = ctx.now if login else before.authenticated_at if owner is not None else None
-    return Birth(
-        before.created_at,
-        before.absolute_end,
-        authenticated_at,
-        before.lineage,
-        now.fingerprint if login else before.fingerprint,
-        before.belongs_to,
-        login,
-    )
+    if rotation.reason == "login":
+        return structs.replace(
+            now, created_at=before.created_at, absolute_end=before.absolute_end, belongs_to=before.belongs_to
+        )
+    fresh = rotation.reason == "reauthenticated"
+    authenticated_at = ctx.now if fresh else before.authenticated_at if owner is not None else None
+    return structs.replace(before, authenticated_at=authenticated_at, by_login=False)
 
 
 def _alone(ctx: Context, changes: Changes) -> Changes:
     """What is left for a login whose session was ended under it: who it is, and what this request wrote."""
     key, policy = ctx.setup.policy.owner_key, ctx.setup.policy
     put = {key: codec.encode(key, dict.__getitem__(ctx.session, key), policy.max_bytes), **changes.put}
-    ctx.session._keep_only(put)
+    ctx.session._narrow(frozenset(put))
     return Changes(put=put, flash_put=changes.flash_put)
 
 
@@ -128,13 +131,13 @@ def _privileges(ctx: Context) -> dict[str, bytes]:
     return {key: codec.encode(key, dict.__getitem__(session, key), policy.max_bytes) for key in held}
 
 
-def _move_sockets(ctx: Context, old: Record) -> None:
+def _move_sockets(ctx: Context, old: Record, reason: str) -> None:
     """A new ID is no end, another owner is."""
     for socket in list(ctx.setup.sockets.get(old.id, ())):
         if ctx.record is not None and ctx.record.row.owner == old.row.owner:
             socket.moved(ctx.record)
         else:
-            socket.end()
+            socket.end(reason)
 
 
 async def _merge(ctx: Context, token: Token, content: Content, changes: Changes) -> bool:

@@ -12,6 +12,7 @@ from ..session import Changes
 from ..token import Token
 from .end import claim
 from .records import Content, born, create, fresh_token, is_twin, parsed, patch_of
+from .who import logged_in
 
 __all__ = ["start", "take_over"]
 
@@ -49,10 +50,11 @@ async def start(ctx: Context, changes: Changes) -> Refuse | None:
 
 async def _begin(ctx: Context, token: Token, changes: Changes) -> bool:
     owner = ctx.session.owner
-    content = Content(changes.put, changes.flash_put, born(ctx, token.id), ctx.session._until, changes.put)
+    birth = born(ctx, token.id)
+    content = Content(changes.put, changes.flash_put, birth, ctx.session._until, changes.put, logged_in(ctx))
     if not await create(ctx, token, content):
         return False
-    reason = None if owner is None else "login"
+    reason = None if owner is None else "login" if birth.authenticated_at is not None else "remembered"
     ctx.announce("session_created", session_id=token.id, owner=owner, keys=changes.keys, reason=reason)
     return True
 

@@ -6,7 +6,7 @@ from ..context import STALE, Context, Refuse
 from ..errors import StoreUnavailable
 from ..record import SEEN, Patch, Record, pack_time
 from ..session import Changes
-from .records import deadline, in_step, is_activity, patch_of
+from .records import deadline, in_step, patch_of, touch_due
 
 __all__ = ["touch", "write"]
 
@@ -27,7 +27,7 @@ async def write(ctx: Context, record: Record, changes: Changes) -> Refuse | None
 
 async def touch(ctx: Context, record: Record) -> None:
     """Note the activity, at most once per interval. Soft: the request goes on if it fails."""
-    if ctx.now - record.seen < ctx.setup.policy.touch or not is_activity(ctx):
+    if not touch_due(ctx, record):
         return
     patch = Patch(put={SEEN: pack_time(ctx.now)}, extend_to=deadline(ctx, record))
     try:

@@ -18,7 +18,9 @@ from .identify import identify
 from .origin import origin
 from .persist import persist
 from .rate_limit import limit_creation, limit_guesses, limit_session
+from .remember import remember
 from .respond import respond
+from .revocation import revocation
 from .timeouts import timeouts
 
 __all__ = ["COMMIT", "INWARD", "OUTWARD", "Layer", "announce"]
@@ -29,6 +31,8 @@ INWARD: Final[tuple[Layer, ...]] = (
     identify,  # first: nothing is known before the cookie is, and a forged one ends here without a store trip
     adopt,  # after identify: a session of ours rules; what it takes over is asked all that follows
     timeouts,  # a session that is over needs no further question
+    revocation,  # after timeouts: nor does one that was ended from outside
+    remember,  # nobody has come: perhaps a browser that we know
     fingerprint,  # whose client? before anything that a thief could use up for the owner
     origin,  # needs to know whether there is a session: with one it refuses, without one it only disarms
     limit_guesses,  # after identify, which knows what was rejected

@@ -16,7 +16,9 @@ from msgspec import structs
 
 from ..adopt import StarletteCookie
 from ..codec import Undecodable
+from ..commit.admission import Admission, admit, settle
 from ..commit.records import Content, born, create, parsed
+from ..commit.who import logged_in
 from ..context import (
     CLOCK_SKEW,
     CROSS_SITE,
@@ -142,11 +144,15 @@ async def _begin(ctx: Context, cookie: StarletteCookie, changes: Changes) -> boo
     newest = ctx.setup.keyring.newest
     token = cookie.token(ctx.setup.keyring, newest)
     first = ctx.setup.carrier.reader.next_generation(token, newest, signed_by=newest)
+    admission = None
+    if ctx.session.owner is not None and ctx.setup.carrier.indexed:
+        admission = await admit(ctx, cookie.id, counted=False)
     birth = structs.replace(born(ctx, cookie.id), authenticated_at=None, by_login=False)
-    if not await create(ctx, first, Content(changes.put, {}, birth, None, changes.put)):
+    if not await create(ctx, first, Content(changes.put, {}, birth, None, changes.put, logged_in(ctx))):
         return False
-    _present(ctx, token)
     ctx.announce("session_created", session_id=cookie.id, owner=birth.belongs_to, keys=changes.keys, reason="adopted")
+    if not isinstance(admission, Admission) or await settle(ctx, admission) is None:
+        _present(ctx, token)
     return True
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hmac
 
 from ..clients import fingerprint_of, is_browser, key_of
+from ..commit.end import end_by_id
 from ..context import STALE_SESSION, Context, Discard
 from ..errors import StoreUnavailable
 
@@ -33,7 +34,7 @@ async def fingerprint(ctx: Context) -> Discard | None:
         return ctx.lose("another client", STALE_SESSION)
     ctx.session._ended("fingerprint")
     try:
-        await ctx.end(record.id, "fingerprint")
+        await end_by_id(ctx, record.id, "fingerprint")
     except StoreUnavailable as error:
         ctx.store_failed("end", error)
     return ctx.lose("another client", STALE_SESSION)

@@ -22,7 +22,9 @@ async def fixation(ctx: Context) -> None:
     reason = None
     if before is not None and after is None:
         reason = "logout"
-    elif ctx.changes.privileged:
+    elif session._reauthentication_requested:
+        reason = "reauthenticated"
+    elif ctx.changes.privileged or session._elevation_ended:
         reason = "privilege"
     elif session._rotation_requested:
         reason = "regenerate"

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import codec
 from ..clients import is_loopback
+from ..commit.end import end_by_id
 from ..context import (
     CLOCK_SKEW,
     DEVELOPMENT_HOST,
@@ -168,5 +169,5 @@ async def _reused(ctx: Context, token: Token, record: Record, age: float) -> Rec
         return record
     if reaction == "end":
         ctx.session._ended("theft")
-        await ctx.end(record.id, "theft")
+        await end_by_id(ctx, record.id, "theft")
     return ctx.lose("old generation", STALE_SESSION)

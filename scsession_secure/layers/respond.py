@@ -9,7 +9,7 @@ from ..clients import describe, is_loopback
 from ..context import Context
 from ..headers import Header, no_store, private, vary
 
-__all__ = ["respond"]
+__all__ = ["extra_cookies", "respond", "session_cookie"]
 
 logger = logging.getLogger("scsession_secure")
 
@@ -19,13 +19,15 @@ _PLAIN_CLIENTS: Final = (b"testclient", b"python-httpx/", b"python-requests/", b
 
 async def respond(ctx: Context) -> None:
     headers: list[Header] = list(ctx.start.get("headers", ()))
-    cookie = _cookie(ctx)
+    cookie = session_cookie(ctx)
     if cookie is not None:
         headers = no_store(ctx.setup.cookies.put(headers, cookie))
         _warn_if_dropped(ctx)
     elif ctx.session.accessed and ctx.session.owner is not None:
         headers = private(headers)
-    if cookie is not None or ctx.session.accessed:
+    if ctx.cookies:
+        headers = no_store([*headers, *extra_cookies(ctx)])
+    if cookie is not None or ctx.cookies or ctx.session.accessed:
         headers = vary(headers, "Cookie")
     if ctx.logged_out and ctx.setup.policy.clear_site_data:
         types = ", ".join(f'"{type_}"' for type_ in ctx.setup.policy.clear_site_data)
@@ -33,7 +35,7 @@ async def respond(ctx: Context) -> None:
     ctx.start["headers"] = headers
 
 
-def _cookie(ctx: Context) -> str | None:
+def session_cookie(ctx: Context) -> str | None:
     """The Set-Cookie line of this response, if it needs one."""
     setup = ctx.setup
     if ctx.issue is not None and ctx.record is not None:
@@ -42,6 +44,10 @@ def _cookie(ctx: Context) -> str | None:
             return None
         return setup.cookies.setting(value, seconds_left=ctx.record.hard_end(setup.policy.absolute) - ctx.now)
     return setup.cookies.deleting() if ctx.delete_cookie else None
+
+
+def extra_cookies(ctx: Context) -> list[Header]:
+    return [(b"set-cookie", line.encode("latin-1")) for line in ctx.cookies]
 
 
 def _warn_if_dropped(ctx: Context) -> None:

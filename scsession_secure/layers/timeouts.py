@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from ..codec import Undecodable
+from ..commit.records import expired
 from ..context import STALE_SESSION, Context, Discard
 from ..crypto import Unopened, new_id
 from ..errors import StoreUnavailable
 from ..loading import load_into
-from ..policy import Policy
 from ..record import Conflict, Ended, Record, Row, Unreadable, ended_by
 
 __all__ = ["expired", "timeouts"]
-
-
-def expired(record: Record, policy: Policy, now: float) -> str | None:
-    """Why the session is over, None if it is not."""
-    if now >= record.hard_end(policy.absolute):
-        return "absolute"
-    if now >= record.idle_end(policy.idle):
-        return "idle"
-    return None
 
 
 async def timeouts(ctx: Context) -> Discard | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..deadlines import Deadlines
 from ..errors import ConfigurationError
-from ..record import ENDED_RETENTION, Conflict, Ended, Patch, Row, expiry_reason
+from ..record import BIRTH, ENDED_RETENTION, Conflict, Ended, Patch, Row, expiry_reason
 from . import Clock, Swept
 
 __all__ = ["MemoryStore"]
@@ -21,7 +21,9 @@ class MemoryStore:
 
     max_sessions  live sessions (and, apart from them, ended ones) that are kept. When one more is created, one that
                   has expired makes room; else the anonymous one nearest to its deadline; else the owned one nearest to
-                  its deadline. The next `sweep` reports them. Raises ConfigurationError SC011 if it is less than 1.
+                  its deadline. The next `sweep` reports them. Rows that are no sessions do not count: one for each
+                  owner, browsers that are remembered, and names that are claimed. Raises ConfigurationError SC011 if it
+                  is less than 1.
     clock         seconds since the epoch
 
     Event loops in several threads may share one, as test clients do.
@@ -38,6 +40,7 @@ class MemoryStore:
         self._rows: dict[str, Row] = {}
         self._anonymous = Deadlines()
         self._owned = Deadlines()
+        self._others = Deadlines()
         self._owners: dict[str, set[str]] = {}
         self._ended: dict[str, Ended] = {}
         self._forget = Deadlines()
@@ -52,7 +55,7 @@ class MemoryStore:
                 return self._rows[id] == row
             if id in self._ended:
                 return False
-            if len(self._rows) >= self._max:
+            if BIRTH in row.fields and len(self._rows) - len(self._others) >= self._max:
                 self._make_room()
             self._rows[id] = Row(row.version, row.expires_at, row.owner, dict(row.fields))
             self._deadlines(row).set(id, row.expires_at)
@@ -92,7 +95,7 @@ class MemoryStore:
             swept: list[Swept] = []
             while self._to_report and len(swept) < limit:
                 swept.append(self._to_report.popleft())
-            while len(swept) < limit and (id := self._earliest(now)) is not None:
+            while len(swept) < limit and (id := self._earliest(now, self._others)) is not None:
                 swept.append(self._expire(id, now))
             while (id := self._forget.pop_due(now)) is not None:
                 del self._ended[id]
@@ -105,11 +108,14 @@ class MemoryStore:
         """Nothing. The sessions stay: a lifespan that ends and starts again finds them."""
 
     def _deadlines(self, row: Row) -> Deadlines:
+        if BIRTH not in row.fields:  # to lose an owner's row would log the owner out
+            return self._others
         return self._anonymous if row.owner is None else self._owned
 
-    def _earliest(self, now: float) -> str | None:
-        """The live session whose deadline passed first, None if none has."""
-        due = [first for first in (self._anonymous.nearest(), self._owned.nearest()) if first and first[0] <= now]
+    def _earliest(self, now: float, *others: Deadlines) -> str | None:
+        """The live session whose deadline passed first, or what is in the others; None if none has."""
+        nearest = (rows.nearest() for rows in (self._anonymous, self._owned, *others))
+        due = [first for first in nearest if first and first[0] <= now]
         return min(due)[1] if due else None
 
     def _make_room(self) -> None:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from ..errors import StoreUnavailable
-from ..record import ENDED_RETENTION, Conflict, Ended, Patch, Row
+from ..record import BIRTH, ENDED_RETENTION, Conflict, Ended, Patch, Row
 from . import Store, Swept
 
 __all__ = ["MigratingStore"]
@@ -99,6 +99,8 @@ class MigratingStore(Store):
 
     async def get(self, id: str) -> Row | Ended | None:
         found = await self._find(id)
+        if self._moving and isinstance(found, _Place) and found.store is self._old and BIRTH not in found.row.fields:
+            found = await self._brought_over(id, found)  # of an owner or of everyone: it is seldom written, or never
         return _shown(found.row) if isinstance(found, _Place) else found
 
     async def create(self, id: str, row: Row) -> bool:

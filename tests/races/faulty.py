@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from scsession_secure.errors import StoreUnavailable
-from scsession_secure.stores import Store
+from scsession_secure.stores import OwnerIndex, Store
 from tests.harness.forwarding import Forwarding
 
 __all__ = ["MODES", "Faulty"]
@@ -29,6 +29,8 @@ class Faulty(Forwarding):
         self.mode = mode
         self.calls: list[str] = []
         self._failing: dict[str, tuple[float, float]] = {}
+        if isinstance(store, OwnerIndex):  # then there are account rows, and they fail like all others
+            self.owned_by = lambda owner: self._call("owned_by", lambda: store.owned_by(owner))
 
     def fail(self, *names: str, after: float = 0, times: float = float("inf")) -> None:
         self._failing |= dict.fromkeys(names, (after, times))

@@ -18,6 +18,8 @@ TOUCH_DUE = 90.0
 RENEWAL_DUE = 16 * 60.0
 #: More than the middleware waits between two sweeps.
 SWEEP_DUE = 60.0
+#: Rows that the first login makes before the session: the owner's account row and everyone's.
+ACCOUNT_ROWS = 2
 
 
 def a_world(mode: str = "raise", **settings: Any) -> World:
@@ -117,7 +119,7 @@ async def test_a_rotation_whose_create_fails_once(mode):
     """Between end and create the data is in memory only: a failed create is tried again at once, and all is kept."""
     world = a_world(mode)
     cookie = await world.begin(cart="apple")
-    world.store.fail("create", times=1)
+    world.store.fail("create", after=ACCOUNT_ROWS, times=1)
     login = await world.send("login", cookie, owner="ada")
     assert login.status == 200
     assert await world.data(cookie_of(login)) == {"cart": "apple", "user_id": "ada"}
@@ -130,13 +132,62 @@ async def test_a_rotation_whose_create_fails(mode):
     nothing, nobody is logged in, and the next login works."""
     world = a_world(mode)
     cookie = await world.begin(cart="apple")
-    world.store.fail("create")
+    world.store.fail("create", after=ACCOUNT_ROWS)
     unavailable(await world.send("login", cookie, owner="ada"))
     world.store.recover()
     assert await world.data(cookie) == {}
     assert await world.store.store.owned_by("ada") == {}
     again = await world.send("login", cookie, owner="ada")
     assert (await world.data(cookie_of(again)))["user_id"] == "ada"
+
+
+# -- account rows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("call", "after"), [("get", 1), ("get", 2), ("create", 0), ("create", 1)])
+async def test_a_login_that_is_not_admitted(mode, call, after):
+    """A login that cannot learn under which stamp it is made is a 503, before anything was ended: the old cookie is
+    good, nobody is logged in, and the next login works."""
+    world = a_world(mode)
+    cookie = await world.begin(cart="apple")
+    world.store.fail(call, after=after)
+    unavailable(await world.send("login", cookie, owner="ada"))
+    world.store.recover()
+    assert await world.data(cookie) == {"cart": "apple"}
+    login = await world.send("login", cookie, owner="ada")
+    assert await world.data(cookie_of(login)) == {"cart": "apple", "user_id": "ada"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("asked", "after"), [({"action": "login", "owner": "ada"}, 3), ({"action": "regenerate"}, 1)])
+async def test_a_new_session_that_is_not_compared(mode, asked, after):
+    """Whether something was revoked meanwhile is soft: the session was made under the stamp of before, and the next
+    look at the account row compares it."""
+    world = a_world(mode)
+    cookie = await world.begin(owner="ada")
+    failed: list[str | None] = []
+    store_failed.connect(lambda _, event: failed.append(event.reason))
+    world.store.fail("get", after=after)
+    done = await world.send(cookie=cookie, **asked)
+    assert (done.status, failed) == (200, ["admission"])
+    world.store.recover()
+    world.clock.move(TOUCH_DUE)
+    assert await world.data(cookie_of(done)) == {"user_id": "ada"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("after", [1, 2])
+async def test_a_look_at_the_account_that_fails(mode, after):
+    """The record itself says that it is good: the request goes on, and its failure is announced."""
+    world = a_world(mode)
+    cookie = await world.begin(owner="ada")
+    world.clock.move(TOUCH_DUE)
+    failed: list[str | None] = []
+    store_failed.connect(lambda _, event: failed.append(event.reason))
+    world.store.fail("get", after=after, times=1)
+    assert await world.data(cookie) == {"user_id": "ada"}
+    assert failed == ["revocation"]
 
 
 # -- endings --------------------------------------------------------------------------------------------------------
