@@ -4,6 +4,6 @@ Nothing in the shop knows of it: `store=` is another URL. Each answer says in a 
 
     curl -sI http://localhost:8000 | grep -i x-worker
 
-Sessions and their rate limits are shared by the workers. What the shop itself keeps in memory (its brake on guesses,
-the live list of events) stays each worker's own, and its accounts are in a SQLite file: they are no part of this.
+Sessions, their rate limits and the brake on guesses are shared by the workers. What the shop itself keeps in memory
+(the live list of events) stays each worker's own, and its accounts are in a SQLite file: they are no part of this.
 """

@@ -6,6 +6,7 @@ beside the shop, and ended with it. What they keep is in the folder `.demo`. SEC
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -19,7 +20,8 @@ from threading import Thread
 
 import uvicorn
 
-from examples.shop.__main__ import FOLDER, secret_of
+from examples.shop.__main__ import FOLDER, WHO_IS_ADMIN, appoint_administrator, secret_of
+from examples.shop.accounts import Accounts
 
 PATIENCE = 20.0
 
@@ -83,7 +85,9 @@ def announce(port: int) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as visitor:
             visitor.sendall(b"GET /favicon.svg HTTP/1.0\r\n\r\n")
             if visitor.recv(12).endswith(b"200"):
-                print(f"Shop ready: http://localhost:{port}", "Stop it with Ctrl+C.", sep="\n", flush=True)
+                print(
+                    f"Shop ready: http://localhost:{port}", WHO_IS_ADMIN, "Stop it with Ctrl+C.", sep="\n", flush=True
+                )
                 return
         time.sleep(0.1)
 
@@ -101,6 +105,7 @@ def main() -> None:
     refuse_a_taken(wanted)
     os.umask(0o077)
     FOLDER.mkdir(mode=0o700, exist_ok=True)
+    asyncio.run(appoint_administrator(Accounts(FOLDER / "accounts.db")))
     with redis(FOLDER / "redis") as url:
         os.environ.update(SECRET_KEY=secret_of(FOLDER), REDIS_URL=url, ACCOUNTS=str(FOLDER / "accounts.db"))
         Thread(target=announce, args=(wanted,), daemon=True).start()

@@ -4,8 +4,10 @@ Its parts:
 
     app.py           puts it together: the middleware, the headers, the pages for refusals
     shopping.py      catalogue, cart, checkout
-    accounts.py      names and passwords            signing_in.py    register, login, logout
-    throttle.py      how often one may guess        your_session.py  the session's facts, its live events, the theme
-    cart.py          what a cart is                 journal.py       signals, remembered and passed on
-    catalogue.py     what there is to buy           web.py           rendering, redirects, words
+    signing_in.py    register, login, logout        accounts.py      names and passwords
+    confirming.py    asks for the password again    cart.py          what a cart is
+    your_account.py  e-mail, password, devices      catalogue.py     what there is to buy
+    admin.py         ends the sessions of others    journal.py       signals, remembered and passed on
+    your_session.py  the session's facts, events    live.py          events of the account, over a WebSocket
+    web.py           rendering, redirects, words
 """

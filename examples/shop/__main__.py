@@ -1,11 +1,13 @@
 """`python -m examples.shop`: the shop on this machine, for a look around.
 
-The secret, the sessions and the accounts are kept in the folder `.demo`, so that a restart signs nobody out.
+The secret, the sessions and the accounts are kept in the folder `.demo`, so that a restart signs nobody out. The
+administrator's account, "admin", is made at the first start; its password is in the file `.demo/admin-password`.
 SECRET_KEY and PORT in the environment are respected.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -18,10 +20,13 @@ import uvicorn
 
 from scsession_secure import Policy
 
+from .accounts import Accounts
 from .app import create_app
 from .web import Shop
 
 FOLDER = Path(".demo")
+ADMIN_PASSWORD = FOLDER / "admin-password"
+WHO_IS_ADMIN = f'The administrator is "admin", with the password in {ADMIN_PASSWORD}.'
 
 
 class Server(uvicorn.Server):
@@ -33,7 +38,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(f"Shop ready: {self.address}", "Stop it with Ctrl+C.", sep="\n", flush=True)
+            print(f"Shop ready: {self.address}", WHO_IS_ADMIN, "Stop it with Ctrl+C.", sep="\n", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.shop.journal.close()
@@ -41,17 +46,26 @@ class Server(uvicorn.Server):
 
 
 def secret_of(folder: Path) -> str:
-    """SECRET_KEY, or one that is made at the first start and kept in a file that only its owner can read."""
-    if given := os.environ.get("SECRET_KEY"):
-        return given
-    file = folder / "secret"
+    """SECRET_KEY, or one that is made at the first start."""
+    return os.environ.get("SECRET_KEY") or kept(folder / "secret", secrets.token_urlsafe(48))
+
+
+def kept(file: Path, new: str) -> str:
+    """What the file says; at the first start that is `new`. Only its owner can read it."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return file.read_text().strip()
     with os.fdopen(descriptor, "w") as opened:
-        opened.write(secret := secrets.token_urlsafe(48))
-    return secret
+        opened.write(new)
+    return new
+
+
+async def appoint_administrator(accounts: Accounts) -> None:
+    """Make the administrator's account, if there is none. The password is not one that every demonstration has."""
+    password = kept(ADMIN_PASSWORD, secrets.token_urlsafe(12))
+    if await accounts.find("admin") is None:
+        await accounts.register("admin", password, is_admin=True)
 
 
 def listen(first: int) -> tuple[int, list[socket.socket]]:
@@ -91,10 +105,12 @@ def main() -> None:
         sys.exit(f"PORT is {wanted!r}. It must be a number from 1 to 65535.")
     os.umask(0o077)
     FOLDER.mkdir(mode=0o700, exist_ok=True)
+    accounts = Accounts(FOLDER / "accounts.db")
+    asyncio.run(appoint_administrator(accounts))
     app = create_app(
         secret_key=secret_of(FOLDER),
         store=f"sqlite:///{FOLDER}/sessions.db",
-        accounts=FOLDER / "accounts.db",
+        accounts=accounts,
         # Plain http on localhost: Safari drops Secure cookies there. On a server, leave `policy` out.
         policy=Policy.development(),
     )

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 PASSWORD_MIN = 8
 PASSWORD_MAX = 200
+#: What a file from an earlier demonstration lacks.
+NEWER_COLUMNS = {"email": "TEXT NOT NULL DEFAULT ''", "is_admin": "INTEGER NOT NULL DEFAULT 0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Cost:
 class Account:
     id: int
     name: str
+    email: str = ""
+    is_admin: bool = False
 
 
 class NameTaken(Exception):
@@ -79,9 +83,9 @@ class Accounts:
         # Checked in place of the hash of a name that nobody has: see `check`.
         self._decoy = hash_password(secrets.token_hex(16), cost)
 
-    async def register(self, name: str, password: str) -> Account:
+    async def register(self, name: str, password: str, *, is_admin: bool = False) -> Account:
         """Raises NameTaken. Names differ by more than upper and lower case."""
-        return await self._in_thread(lambda: self._insert(name, password))
+        return await self._in_thread(lambda: self._insert(name, password, is_admin))
 
     async def check(self, name: str, password: str) -> Account | None:
         """The account, if the password is right.
@@ -90,6 +94,18 @@ class Accounts:
         names exist.
         """
         return await self._in_thread(lambda: self._check(name, password))
+
+    async def get(self, id: int) -> Account | None:
+        return await self._in_thread(lambda: self._find("id = ?", id)[0])
+
+    async def find(self, name: str) -> Account | None:
+        return await self._in_thread(lambda: self._find("name = ?", name)[0])
+
+    async def set_password(self, id: int, password: str) -> None:
+        await self._in_thread(lambda: self._change("password", hash_password(password, self._cost), id))
+
+    async def set_email(self, id: int, email: str) -> None:
+        await self._in_thread(lambda: self._change("email", email, id))
 
     def close(self) -> None:
         """Let go of the file. The next use opens it again."""
@@ -101,27 +117,42 @@ class Accounts:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _insert(self, name: str, password: str) -> Account:
+    def _insert(self, name: str, password: str, is_admin: bool) -> Account:
         stored = hash_password(password, self._cost)
+        command = "INSERT INTO accounts (name, password, is_admin) VALUES (?, ?, ?) RETURNING id"
         try:
             with self._lock, self._open() as database:
-                command = "INSERT INTO accounts (name, password) VALUES (?, ?) RETURNING id"
-                id: int = database.execute(command, (name, stored)).fetchone()[0]
+                id: int = database.execute(command, (name, stored, is_admin)).fetchone()[0]
         except sqlite3.IntegrityError:
             raise NameTaken(name) from None
-        return Account(id, name)
+        return Account(id, name, is_admin=is_admin)
 
     def _check(self, name: str, password: str) -> Account | None:
+        account, stored = self._find("name = ?", name)
+        return account if password_matches(password, stored) else None
+
+    def _find(self, where: str, value: str | int) -> tuple[Account | None, str]:
+        """The account and its password's hash, or nobody and a hash that no password has."""
+        command = f"SELECT id, name, email, is_admin, password FROM accounts WHERE {where}"  # noqa: S608 - ours
         with self._lock:
-            row = self._open().execute("SELECT id, name, password FROM accounts WHERE name = ?", (name,)).fetchone()
-        right = password_matches(password, row[2] if row else self._decoy)
-        return Account(row[0], row[1]) if row and right else None
+            row = self._open().execute(command, (value,)).fetchone()
+        return (Account(row[0], row[1], row[2], bool(row[3])), row[4]) if row else (None, self._decoy)
+
+    def _change(self, column: str, value: str, id: int) -> None:
+        with self._lock, self._open() as database:
+            database.execute(f"UPDATE accounts SET {column} = ? WHERE id = ?", (value, id))  # noqa: S608 - ours
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = sqlite3.connect(self._path, timeout=5, check_same_thread=False)
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS accounts (id INTEGER PRIMARY KEY AUTOINCREMENT, "
-                "name TEXT NOT NULL UNIQUE COLLATE NOCASE, password TEXT NOT NULL)"
-            )
+            with self._connection as database:
+                database.execute("BEGIN IMMEDIATE")  # two processes may find the file empty
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS accounts (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+                    "name TEXT NOT NULL UNIQUE COLLATE NOCASE, password TEXT NOT NULL)"
+                )
+                known = {row[1] for row in database.execute("PRAGMA table_info(accounts)")}
+                for column, kind in NEWER_COLUMNS.items():
+                    if column not in known:
+                        database.execute(f"ALTER TABLE accounts ADD COLUMN {column} {kind}")
         return self._connection

@@ -12,24 +12,37 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
 
 from scsession_secure import Policy, Refuse, SCsessionMiddleware
 from scsession_secure.stores import Store
 
-from . import shopping, signing_in, your_session
+from . import admin, confirming, live, shopping, signing_in, your_account, your_session
 from .accounts import Accounts
 from .journal import Journal
-from .throttle import Throttle
-from .web import HERE, SECURITY_HEADERS, SecurityHeaders, Shop, bare_problem, problem, wants_html
+from .web import (
+    HERE,
+    SECURITY_HEADERS,
+    SecurityHeaders,
+    Shop,
+    address_of,
+    bare_problem,
+    duration,
+    login_path,
+    problem,
+    see_other,
+    wants_html,
+)
 
 __all__ = ["create_app"]
 
@@ -43,16 +56,23 @@ def create_app(
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """`policy` is for https unless you say otherwise; `clock` is for tests, which move it."""
-    policy = policy or Policy()
+    # Who ticks a box at the login is remembered; ten devices are enough for anybody, and the eleventh ends the first.
+    policy = replace(policy or Policy(), remember_timeout=timedelta(days=30), max_sessions_per_owner=10)
     shop = Shop(
         policy=policy,
         accounts=accounts if isinstance(accounts, Accounts) else Accounts(accounts),
-        throttle=Throttle(),
         journal=Journal(),
         clock=clock,
     )
     # No pages of API documentation: they load scripts from elsewhere, and this shop loads nothing from elsewhere.
-    app = FastAPI(title="Quire", docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
+    app = FastAPI(
+        title="Quire",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=running,
+        dependencies=[Depends(signing_in.introduce)],
+    )
     app.state.shop = shop
     shop.journal.listen_to(app)
 
@@ -69,9 +89,8 @@ def create_app(
     # Added last, so it is outermost: a refusal gets these headers too.
     app.add_middleware(SecurityHeaders)
 
-    app.include_router(shopping.router)
-    app.include_router(signing_in.router)
-    app.include_router(your_session.router)
+    for part in (shopping, signing_in, confirming, your_account, your_session, live, admin):
+        app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     app.add_api_route("/favicon.svg", favicon, methods=["GET"])
     app.exception_handler(HTTPException)(not_possible)
@@ -101,19 +120,29 @@ REFUSALS = {
     ),
     409: (
         "Your session moved on",
-        "It ended or changed in another tab while this page was open. Please load the page again.",
+        "It ended or changed elsewhere while this page was open. Please load the page again, or sign in.",
     ),
     429: ("A little slower", "That was a lot in a short time. Please wait a moment, then try again."),
     503: ("Back in a moment", "We cannot reach your session at the moment. Nothing is lost; please try again shortly."),
 }
 
 
-def refused(connection: HTTPConnection, refusal: Refuse) -> Response:
-    """The middleware's refusals: a page for people, JSON for programs."""
-    if not wants_html(connection) or refusal.status not in REFUSALS:
-        return JSONResponse({"error": refusal.code, "detail": refusal.detail}, refusal.status, dict(refusal.headers))
-    title, text = REFUSALS[refusal.status]
-    return bare_problem(refusal.status, title, text, dict(refusal.headers))
+def refused(request: Request, refusal: Refuse) -> Response | None:
+    """The middleware's refusals: a page for people, and its JSON for programs."""
+    if not wants_html(request):
+        return None
+    if refusal.code == "login_required":
+        return see_other(login_path(address_of(request)))
+    if refusal.code == "insufficient_user_authentication":  # signed in, but too long ago, or only remembered
+        return see_other(f"/sudo?next={quote(address_of(request))}")
+    if refusal.code == "login_throttled":
+        wait = duration(int(refusal.headers["Retry-After"]))
+        words = ("Too many tries", f"That was a few times too often. Please wait {wait}, then try again.")
+    elif refusal.status in REFUSALS:
+        words = REFUSALS[refusal.status]
+    else:
+        return None
+    return bare_problem(refusal.status, *words)
 
 
 async def not_possible(request: Request, error: HTTPException) -> Response:

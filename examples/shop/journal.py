@@ -91,11 +91,25 @@ _ENDED = {
     "fingerprint": "it was suddenly used from another browser",
     "credential_change": "the password was changed",
 }
+_STARTED = {
+    "login": "You signed in.",
+    "remembered": "You came back, and this browser was remembered.",
+}
 _ROTATED = {
     "login": "because you signed in",
     "logout": "because you signed out",
     "privilege": "because your rights changed",
+    "reauthenticated": "because you typed your password again",
     "regenerate": "because the shop asked for it",
+}
+
+
+_TOLD = {
+    "session_theft_detected": ("Stolen?", "A cookie came back that had long been replaced: somebody holds a copy."),
+    "fingerprint_changed": ("Another browser", "The session came from a different kind of browser than before."),
+    "step_up_required": ("Asked for the password", "What was wanted needs one that was typed just now."),
+    "login_throttled": ("Slowed down", "Too many tries with a password."),
+    "rate_limited": ("Slowed down", "Too many requests in a short time."),
 }
 
 
@@ -104,7 +118,7 @@ def describe(event: Event) -> tuple[str, str]:
     reason = event.reason or ""
     match event.name:
         case "session_created":
-            return "Started", "You signed in." if reason == "login" else "The first thing worth keeping was stored."
+            return "Started", _STARTED.get(reason, "The first thing worth keeping was stored.")
         case "session_modified":
             return "Changed", f"Written: {', '.join(event.keys) or 'a message for the next page'}."
         case "session_regenerated":
@@ -113,14 +127,12 @@ def describe(event: Event) -> tuple[str, str]:
             return "Cookie renewed", f"The secret in your cookie was replaced (number {event.generation})."
         case "session_destroyed":
             return "Ended", f"This ID opens nothing any more: {_ENDED.get(reason, reason)}."
+        case "sessions_revoked":
+            return "Signed out elsewhere", "By you." if event.by == event.owner else "By the shop."
         case "session_rejected":
             return "Cookie refused", f"A cookie that names this session was not accepted ({reason})."
-        case "session_theft_detected":
-            return "Stolen?", "A cookie came back that had long been replaced: somebody holds a copy."
-        case "fingerprint_changed":
-            return "Another browser", "The session came from a different kind of browser than before."
         case "session_write_lost":
             return "Not saved", f"A change came after the page had been sent: {', '.join(event.keys)}."
-        case "rate_limited":
-            return "Slowed down", "Too many requests in a short time."
-    return event.name, reason
+        case "login_failed":
+            return "Wrong password", f"Number {event.failures} in a row."
+    return _TOLD.get(event.name, (event.name, reason))

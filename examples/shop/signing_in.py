@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 
@@ -12,34 +11,14 @@ from scsession_secure import Session
 from scsession_secure.fastapi import CurrentSession
 
 from .accounts import PASSWORD_MAX, PASSWORD_MIN, Account, NameTaken
-from .throttle import TooManyTries
-from .web import CurrentShop, duration, ended_because, login_path, page, problem, same_site_path, see_other
+from .confirming import Text, proven
+from .web import CurrentShop, Shop, ended_because, form, same_site_path, see_other
 
 router = APIRouter()
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,28}[A-Za-z0-9])?")
 #: The same whether the name is unknown or the password is wrong.
 NO_MATCH = "That name and password do not belong together."
-
-Text = Annotated[str, Form(max_length=1000)]
-
-
-def client_address(request: Request) -> str | None:
-    """Behind a proxy this is the proxy, until the server is told to trust it (uvicorn's --forwarded-allow-ips)."""
-    return request.client.host if request.client else None
-
-
-# -- what was typed, for the page after the redirect -----------------------------------------------------------------
-
-
-def remember_form(session: Session, name: str, errors: dict[str, str]) -> None:
-    """A flash message may be any value that can be stored. Its category keeps it apart from the messages for people."""
-    session.flash("form", {"name": name[:40], "errors": errors})
-
-
-def take_form(session: Session) -> dict[str, Any]:
-    waiting = session.get_flashed_messages(category_filter=["form"])
-    return waiting[-1] if waiting else {"name": "", "errors": {}}
 
 
 # -- register --------------------------------------------------------------------------------------------------------
@@ -49,14 +28,12 @@ def take_form(session: Session) -> dict[str, Any]:
 async def registration_page(request: Request, session: CurrentSession, next: str | None = None) -> Response:
     if session.owner is not None:
         return see_other(same_site_path(next))
-    return page(
-        request,
-        "register.html",
-        form=take_form(session),
-        next=same_site_path(next),
-        password_min=PASSWORD_MIN,
-        password_max=PASSWORD_MAX,
-    )
+    return registration(request, next)
+
+
+def registration(request: Request, next: str | None, name: str = "", errors: dict[str, str] | None = None) -> Response:
+    limits = {"password_min": PASSWORD_MIN, "password_max": PASSWORD_MAX}
+    return form(request, "register.html", errors, next=same_site_path(next), typed=name, **limits)
 
 
 @router.post("/register")
@@ -72,18 +49,14 @@ async def register(
     errors = objections(name, password)
     account = None
     if not errors:
+        await shop.registrations.attempt(request, account=name)
         try:
-            shop.throttle.registration(client_address(request))
             account = await shop.accounts.register(name, password)
-        except TooManyTries as error:
-            return too_many(
-                request, error, "Too many new accounts", "Several accounts were just made from your network."
-            )
         except NameTaken:
             errors["name"] = "Somebody has that name already."
     if account is None:
-        remember_form(session, name, errors)
-        return see_other(f"/register?next={quote(same_site_path(next))}")
+        return registration(request, next, name, errors)
+    await shop.passwords.trust(request, account=name)
     sign_in(session, account)
     session.flash("success", f"Welcome, {account.name}. Your account is ready.")
     return see_other(same_site_path(next))
@@ -113,7 +86,27 @@ async def login_page(
     if session.owner is not None:
         return see_other(same_site_path(next))
     because = ended_because(session.ended_reason or ended, shop.policy)
-    return page(request, "login.html", form=take_form(session), next=same_site_path(next), because=because)
+    return login_form(request, shop, next, because=because)
+
+
+def login_form(
+    request: Request,
+    shop: Shop,
+    next: str | None,
+    *,
+    name: str = "",
+    because: str | None = None,
+    errors: dict[str, str] | None = None,
+) -> Response:
+    return form(
+        request,
+        "login.html",
+        errors,
+        next=same_site_path(next),
+        typed=name,
+        because=because,
+        remember=shop.policy.remember,
+    )
 
 
 @router.post("/login")
@@ -124,37 +117,29 @@ async def login(
     name: Text = "",
     password: Text = "",
     next: Text = "/",
+    remember: Annotated[bool, Form()] = False,
 ) -> Response:
-    address = client_address(request)
     name = name.strip()
-    try:
-        shop.throttle.login(name, address)
-    except TooManyTries as error:
-        return too_many(request, error, "Too many tries", "That was a wrong password a few times too often.")
-    account = await shop.accounts.check(name, password)
+    account = await proven(request, shop, name, password)
     if account is None:
-        remember_form(session, name, {"password": NO_MATCH})
-        return see_other(login_path(same_site_path(next)))
-    shop.throttle.succeeded(name, address)
-    sign_in(session, account)
+        return login_form(request, shop, next, name=name, errors={"password": NO_MATCH})
+    sign_in(session, account, remember=remember)
     session.flash("success", f"Welcome back, {account.name}.")
     return see_other(same_site_path(next))
 
 
-def sign_in(session: Session, account: Account) -> None:
+def sign_in(session: Session, account: Account, *, remember: bool = False) -> None:
     """The session gets a new ID and the old one is dead; the cart and the theme come along."""
-    session.login(account.id)
+    session.login(account.id, method="password", remember=remember)
     session["name"] = account.name
 
 
-def too_many(request: Request, error: TooManyTries, title: str, text: str) -> Response:
-    return problem(
-        request,
-        429,
-        title,
-        f"{text} Please wait {duration(error.retry_after)}, then try again.",
-        {"Retry-After": str(error.retry_after)},
-    )
+async def introduce(shop: CurrentShop, session: CurrentSession) -> None:
+    """Before every page: a session that a remembered browser has begun knows who it is for, and nothing else yet."""
+    if session.owner is not None and "name" not in session:
+        account = await shop.accounts.get(int(session.owner))
+        if account is not None:
+            session["name"] = account.name
 
 
 # -- logout ----------------------------------------------------------------------------------------------------------

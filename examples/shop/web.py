@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +18,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scsession_secure import Policy, get_session
+from scsession_secure import LoginThrottle, Policy, get_session
 
 from . import cart
 from .accounts import Accounts
 from .catalogue import price
 from .journal import Journal
-from .throttle import Throttle
 
 HERE = Path(__file__).parent
 THEMES = ("auto", "light", "dark")
@@ -36,8 +35,16 @@ class Shop:
 
     policy: Policy
     accounts: Accounts
-    throttle: Throttle
     journal: Journal
+    #: Passwords that are typed: a few slips on one account; and one password tried on many. A household or an office
+    #: fits in.
+    passwords: LoginThrottle = field(
+        default_factory=lambda: LoginThrottle("5/15 minutes", network_limit="30/15 minutes", name="passwords")
+    )
+    #: New accounts, all from one network.
+    registrations: LoginThrottle = field(
+        default_factory=lambda: LoginThrottle("10/hour", network_limit="10/hour", name="registrations")
+    )
     clock: Callable[[], float] = time.time
 
 
@@ -63,8 +70,14 @@ def page(
     return templates.TemplateResponse(request, name, context, status_code=status, headers=headers)
 
 
+def form(request: Request, name: str, errors: dict[str, str] | None = None, **context: Any) -> Response:
+    """A page with a form, and what was wrong with it. It is no message for the page after a redirect: whose session has
+    just ended has nowhere to keep one, and whoever guesses passwords is not to fill the store."""
+    return page(request, name, 422 if errors else 200, errors=errors or {}, **context)
+
+
 def see_other(path: str) -> Response:
-    """The end of every form: the browser fetches `path`, and a reload sends nothing twice."""
+    """The end of every form that worked: the browser fetches `path`, and a reload sends nothing twice."""
     return RedirectResponse(path, status_code=303)
 
 
@@ -89,7 +102,7 @@ def _layout(request: Request) -> dict[str, Any]:
     shop = shop_of(request)
     return {
         "session": session,
-        "signed_in_as": session.get("name") if session.owner else None,
+        "signed_in_as": session.get("name", "you") if session.owner else None,
         "cart_count": cart.count(session),
         "theme": session.get("theme", "auto"),
         "here": request.url.path,
@@ -99,10 +112,15 @@ def _layout(request: Request) -> dict[str, Any]:
 
 
 def address_of(request: Request) -> str:
-    """Where a form that is on every page leads back to. What was not fetched by GET cannot be fetched again."""
-    if request.method != "GET":
+    """The page that the visitor is on. What was not fetched by GET cannot be fetched again: that is the page with the
+    form, which the browser tells (see Referrer-Policy)."""
+    if request.method == "GET":
+        return same_site_path(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    try:
+        at = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
         return "/"
-    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return same_site_path(at._replace(scheme="", netloc="", fragment="").geturl())
 
 
 def same_site_path(target: str | None, otherwise: str = "/") -> str:
@@ -142,7 +160,7 @@ def ended_because(reason: str | None, policy: Policy) -> str | None:
     return {
         "idle": f"after {duration(policy.idle)} without activity",
         "absolute": f"because {duration(policy.absolute)} had passed since it began",
-        "revoked": "because it was ended from another device",
+        "revoked": "because it was ended from another device, or by us",
         "evicted": "because you signed in on many other devices",
         "theft": "because its cookie turned up in a second place",
         "fingerprint": "because it was suddenly used from another browser",

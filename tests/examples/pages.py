@@ -60,7 +60,7 @@ class Page(HTMLParser):
         elif tag == "a":
             self.links.append(given.get("href", ""))
         elif tag in {"input", "button"} and self._inside("form") and "name" in given:
-            if given.get("type") != "radio" or "checked" in given:
+            if given.get("type") not in {"radio", "checkbox"} or "checked" in given:
                 self.forms[-1].fields.setdefault(given["name"], given.get("value", ""))
         elif tag[0] == "h" and tag[1:].isdigit() and not self._inside("template"):
             self._headings.append(int(tag[1:]))
@@ -100,7 +100,7 @@ class Page(HTMLParser):
             self._ids.add(given["id"])
         if tag == "label" and "for" in given:
             self._labelled.add(given["for"])
-        if tag == "input" and given.get("type") != "hidden" and not self._inside("label"):
+        if tag == "input" and given.get("type") != "hidden" and "hidden" not in given and not self._inside("label"):
             self._inputs.append(given.get("id", ""))
 
     def _judge(self, html: str) -> None:

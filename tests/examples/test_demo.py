@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.examples.demo import PATIENCE, Start, start
 from tests.harness.servers import free_port, running
@@ -41,11 +43,25 @@ def test_it_says_where_it_is_and_a_restart_signs_nobody_out(start: Start, tmp_pa
         form = {"name": "ada", "password": "correct horse battery", "next": "/cart"}
         assert client.post("/login", data=form).headers["location"] == "/cart"
     assert demo.stop(signal.SIGTERM) in {0, -signal.SIGTERM}
-    assert demo.lines == [f"Shop ready: http://localhost:{port}", "Stop it with Ctrl+C."]
+    assert demo.lines == [
+        f"Shop ready: http://localhost:{port}",
+        'The administrator is "admin", with the password in .demo/admin-password.',
+        "Stop it with Ctrl+C.",
+    ]
     folder = tmp_path / ".demo"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
-    assert (folder / "secret").read_text() not in "\n".join(demo.lines)
+    for secret in ("secret", "admin-password"):
+        assert (folder / secret).read_text() not in "\n".join(demo.lines)
+
+
+def test_the_administrator_is_there_from_the_first_start(start: Start, tmp_path: Path):
+    """The password that is in the file opens the administrator's page."""
+    demo = start(PORT=str(free_port()))
+    with httpx.Client(base_url=demo.address, follow_redirects=True) as client:
+        password = (tmp_path / ".demo" / "admin-password").read_text()
+        client.post("/login", data={"name": "admin", "password": password})
+        assert "Sign everybody out" in client.get("/admin").text
 
 
 def test_it_is_reachable_by_every_name_of_this_machine(start: Start):
@@ -108,6 +124,23 @@ def test_it_stops_at_once_while_somebody_watches_the_events(start: Start):
             assert '"Written: theme."' in next(received)
             assert demo.stop() == 0
             assert list(received) == []
+    assert not any("Traceback" in line for line in demo.lines)
+
+
+def test_it_stops_at_once_while_somebody_has_a_socket(start: Start):
+    """The open page "Live" is told that the server goes, which is no end of its session, and nothing fails."""
+    demo = start(PORT=str(free_port()))
+    with httpx.Client(base_url=demo.address) as client:
+        register(client)
+        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    address = demo.address.replace("http", "ws") + "/account/live"
+    with connect(address, additional_headers={"cookie": cookies}) as socket:
+        assert "You signed in." in socket.recv(PATIENCE)
+        assert demo.stop() == 0
+        with pytest.raises(ConnectionClosed) as closed:
+            list(socket)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
     assert not any("Traceback" in line for line in demo.lines)
 
 

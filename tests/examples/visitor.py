@@ -29,11 +29,14 @@ class Visitor(Browser):
         page = await self.look(path)
         form = page.form(action)
         assert form.method == "post"
-        return await self.post(action, data=form.fields | values, headers={"accept": "text/html"})
+        headers = {"accept": "text/html", "referer": self.base_url + path}
+        return await self.post(action, data=form.fields | values, headers=headers)
 
     async def do(self, path: str, action: str, **values: str) -> Page:
         """Fill in the form of a page, and look at what the browser ends up on."""
         response = await self.send(path, action, **values)
+        if response.status == 422:  # the form again, with what is wrong
+            return sound(response)
         assert response.status == 303, (response.status, response.text[:300])
         return await self.look(response.header("location") or "")
 
