@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from scsession_secure.adopt import StarletteCookies
-from scsession_secure.record import BIRTH, Row
+from scsession_secure.record import Row
 from scsession_secure.testing import Clock
 from tests.harness.asgi import Response as Answer
 from tests.visits import Site, Visitor
@@ -83,8 +83,9 @@ class Move:
         return visitor
 
     async def sessions(self) -> dict[str, Row]:
-        """The sessions that live in memory, without the claims."""
-        return {id: row for id, row in (await self.store.live()).items() if BIRTH in row.fields}
+        """The sessions that live in memory."""
+        found: dict[str, Row] = await self.store.live()
+        return found
 
 
 def value_of(response: Answer, name: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scsession_secure.account import EVERYONE, account_id
 from scsession_secure.adopt import StarletteCookie, StarletteCookies, StarletteReader
 from scsession_secure.crypto import b64
 from scsession_secure.record import BIRTH, Row
@@ -125,11 +126,27 @@ class TestTakenOver:
         ]
 
     async def test_trips(self):
-        """An adoption asks the store four times, once; who has no cookie of Starlette's costs what he did before."""
+        """An adoption asks the store four times, once, and like every login for two account rows, the owner's and
+        everyone's, which are made with the first; who has no cookie of Starlette's costs what he did before."""
         move = Move()
-        visitor = await move.visitor()
+        await (await move.visitor(user_id="ada")).data()
+        session, claim, owner, everyone = move.store.calls[0][1], move.store.ids[0], account_id("ada"), EVERYONE
+        assert move.store.calls == [
+            ("get", session),
+            ("create", claim),
+            ("get", owner),
+            ("create", owner),
+            ("get", everyone),
+            ("create", everyone),
+            ("create", session),
+            ("get", owner),
+            ("get", session),
+        ]
+        move.store.calls.clear()
+        move.clock.move(1)
+        visitor = await move.visitor(user_id="ada")
         await visitor.data()
-        assert [name for name, _ in move.store.calls] == ["get", "create", "create", "get"]
+        assert [name for name, _ in move.store.calls] == ["get", "create", "get", "get", "create", "get", "get"]
         move.store.calls.clear()
         await visitor.data()
         assert [name for name, _ in move.store.calls] == ["get", "update"]  # our cookie has arrived: noted once
@@ -233,10 +250,11 @@ class TestOnce:
 
         async def pass_() -> None: ...
 
-        move.store.before["create"] = [pass_, fail]
+        move.store.before["create"] = [pass_, pass_, pass_, fail]  # the claim, two account rows, the session
         assert (await visitor.do(lambda session: session.copy())).status == 503
         assert set(visitor.cookies) == {OLD}
-        assert len(await move.store.live()) == 1  # the claim
+        assert await move.store.live() == {}
+        assert isinstance(await move.store.inner.get(move.store.ids[0]), Row)  # the claim
         move.store.failing = set()
         assert await visitor.read("user_id") == "ada"
         assert adopted(visitor)
@@ -246,7 +264,7 @@ class TestOnce:
         move = Move()
         visitor = await move.visitor()
         await visitor.clone().data()
-        claim, _ = move.store.ids
+        claim = move.store.ids[0]
         move.store.inner = MemoryStore(clock=move.clock)
         assert await move.store.inner.create(claim, Row(1, move.clock.now, None, {}))
         await move.store.sweep(move.clock.now + 1, 10)
@@ -261,7 +279,10 @@ class TestOnce:
 
         async def pass_() -> None: ...
 
-        move.store.before["create"] = [pass_, lambda: twin.do(lambda session: session.update(x=1), method="POST")]
+        move.store.before["create"] = [  # the claim, two account rows, the session
+            *[pass_] * 3,
+            lambda: twin.do(lambda session: session.update(x=1), method="POST"),
+        ]
         assert await visitor.data() == {"user_id": "ada", "cart": ["tea"], "x": 1}
         assert [event.name for event in events] == ["session_created", "session_modified"]
         assert visitor.cookies == twin.cookies

@@ -287,7 +287,7 @@ class TestBesideOurs:
         async def fail() -> None:
             move.store.failing = {"get"}
 
-        move.store.before["get"] = [pass_, pass_, fail]  # the last look is not answered
+        move.store.before["get"] = [*[pass_] * 5, fail]  # the last look is not answered
         done = await visitor.do(lambda session: (session.owner, session.ended_reason))
         assert (done.value, done.set_cookies) == (("eve", None), [])
         move.store.failing = set()
@@ -423,7 +423,7 @@ class TestStoreDown:
 
         async def pass_() -> None: ...
 
-        move.store.before["get"] = [pass_, fail]
+        move.store.before["get"] = [*[pass_] * 4, fail]  # the session, account rows, the session
         done = await visitor.do(lambda session: session.get("user_id"))
         assert (done.status, done.value, done.set_cookies) == (200, "ada", [])
         move.store.failing = set()

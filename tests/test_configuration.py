@@ -72,6 +72,7 @@ REACHED: dict[str, dict[str, Any]] = {
     "SC033": {"cookie_partitioned": True},
     "SC034": {"cookie_name": "__Host-x", "cookie_path": "/app"},
     "SC035": {"persistent": True, "absolute_timeout": 401 * 86400},
+    "SC036": {"max_sessions_per_owner": 0},
     "SC040": {"policy": scsession_secure.Policy.aal3(), "idle_timeout": 3600},
     "SC041": {"touch_interval": 1700},
     "SC050": {"rate_limits": "often"},
@@ -82,6 +83,9 @@ REACHED: dict[str, dict[str, Any]] = {
     "SC070": {},  # about a request: below
     "SC071": {},
     "SC072": {},
+    "SC080": {},  # about a login: tests/test_authentication.py
+    "SC082": {},  # about scripts: tests/test_manager_outside.py
+    "SC081": {"remember_timeout": 86400, "store": "cookie://?unsafe_ended=none"},
 }
 AT_START = {id: settings for id, settings in REACHED.items() if settings}
 

@@ -44,7 +44,7 @@ def test_every_signal_is_in_the_table() -> None:
     "name", ["absolute_timeout", "idle_timeout", "renewal_interval", "renewal_grace", "store_timeout"]
 )
 def test_the_default_durations_are_as_written(name: str) -> None:
-    """What the table says of a default duration is what the policy has."""
+    """What the table says of a default duration is what the policy has (NIST-5.2-e)."""
     units = {"h": 3600, "min": 60, "s": 1}
     written = re.search(rf"^\| `{name}` \| (\d+) (h|min|s) \|", README, re.MULTILINE)
     assert written is not None

@@ -322,7 +322,7 @@ async def test_wtf_accepts_its_own_token() -> None:
 
 
 async def test_wtf_refuses_others() -> None:
-    """A token of another session, none at all, or one without the session's cookie is 403."""
+    """A token of another session, none at all, or one without the session's cookie is 403 (NIST-5.1-m)."""
     app = guarded()
     ada, eve = Browser(app), Browser(app)
     token, foreign = await _token(ada), await _token(eve)

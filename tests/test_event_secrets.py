@@ -84,7 +84,7 @@ async def test_an_event_has_public_facts_only() -> None:
     """The fields of an Event are the documented ones: nothing with a value, a cookie or a header of the request."""
     assert {field.name for field in dataclasses.fields(Event)} == {
         *("name", "at", "session_id", "owner", "reason", "previous_id", "keys", "generation", "age"),
-        *("method", "path", "client", "user_agent"),
+        *("method", "path", "client", "user_agent", "by", "account", "failures"),
     }
 
 

@@ -129,7 +129,8 @@ async def robbed(where: Site, before: str = CHROME_WINDOWS, after: str = FIREFOX
 
 @table(SAME)
 async def test_the_same_client(before: str, after: str):
-    """An update, the desktop-site toggle and what is no browser either way are the same client: nothing happens."""
+    """An update, the desktop-site toggle and what is no browser either way are the same client: nothing happens
+    (CT-02)."""
     where = Site()
     _, later = await robbed(where, before, after)
     ear = Ear("fingerprint_changed")
@@ -347,7 +348,8 @@ async def test_a_new_secret_changes_nothing():
 
 
 async def test_the_store_learns_no_user_agent():
-    """What is stored is a keyed hash: no part of a User-Agent, and not the same for two servers with other secrets."""
+    """What is stored is a keyed hash, and sealed what the list of devices shows: no part of a User-Agent in clear, and
+    not the same for two servers with other secrets."""
     rows = []
     for secret in (SECRET, OTHER_SECRET):
         where = Site(secret_key=secret)

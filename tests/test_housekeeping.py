@@ -187,14 +187,14 @@ async def test_rounds_beside_each_other(failures: int) -> None:
 # -- a rotation -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["/login", "/regenerate"])
-async def test_a_new_id_whose_answer_was_lost(page: str) -> None:
+@pytest.mark.parametrize(("page", "accounts"), [("/login", 2), ("/regenerate", 0)])
+async def test_a_new_id_whose_answer_was_lost(page: str, accounts: int) -> None:
     """The session that was made all the same is recognised: the request succeeds, and every event of it is told."""
     site = on_a_faulty_store("lost")
     browser = site.browser()
     await browser.post("/write")
     ear = Ear("session_destroyed", "session_created", "session_regenerated")
-    site.store.fail("create", times=1)
+    site.store.fail("create", after=accounts, times=1)
     assert (await browser.post(page)).status == 200
     assert [name for name, _ in ear.told()] == ["session_destroyed", "session_created", "session_regenerated"]
     assert (await browser.get("/read")).json()["k"] == "v"

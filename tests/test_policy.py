@@ -171,7 +171,7 @@ class TestProfiles:
     )
     def test_the_limits_of_nist(self, make: Any, level: int, absolute: float, idle: float | None):
         """SP 800-63B-4: a profile is at its limits, takes what is shorter, and refuses a second more (NIST-2.1.3,
-        2.2.3a, 2.3.3)."""
+        NIST-2.2.3a, NIST-2.3.3)."""
         policy = make()
         assert (policy.assurance_level, policy.absolute) == (level, absolute)
         assert policy.with_overrides({"absolute_timeout": absolute - 1}).absolute == absolute - 1

@@ -283,6 +283,16 @@ async def test_facts(site: Site) -> None:
     assert fresh == (False, True, True)
 
 
+async def test_after_its_end_a_session_is_new(site: Site) -> None:
+    """What follows a session that was found ended, or that this request ends, is new: nothing of it was stored."""
+    visitor = site.visitor()
+    await visitor.do(lambda session: session.update(a=1))
+    assert (await visitor.do(lambda session: (session.logout(), session.is_new))).value == (None, True)
+    await visitor.do(lambda session: session.update(a=1))
+    site.clock.move(1801)
+    assert (await visitor.do(lambda session: (session.ended_reason, session.is_new))).value == ("idle", True)
+
+
 async def test_without_the_middleware() -> None:
     """`get_session()` says what is missing."""
     with pytest.raises(RuntimeError, match="add_middleware"):

@@ -184,7 +184,7 @@ async def test_login_and_logout_and_renewal_in_one_request_set_one_cookie():
 
 
 async def test_max_age_is_what_is_left_of_the_absolute_timeout():
-    """A persistent cookie ends with its session: no renewal gives it a later end."""
+    """A persistent cookie ends with its session: no renewal gives it a later end (NIST-5.1.1-4)."""
     world = World(persistent=True, absolute_timeout=3600, idle_timeout=3600, renewal_interval=900)
     browser = world.browser()
     ages = []
@@ -212,7 +212,7 @@ async def test_max_age_is_starlette_s_spelling():
 
 
 async def test_without_persistent_the_cookie_ends_with_the_browser():
-    """By default there is neither Max-Age nor Expires (SMCS-15)."""
+    """By default there is neither Max-Age nor Expires (SMCS-15, NIST-5.1-i)."""
     (line,) = ours(await ask(World().browser(), lambda session: session.login("ada")))
     assert "max-age" not in line.lower()
     assert "expires" not in line.lower()

@@ -39,7 +39,8 @@ def decoded(part: str) -> bytes:
 
 
 async def test_shape():
-    """key id . id of 128 bits . generation . verifier of 256 bits . signature; ids and verifiers never repeat."""
+    """key id . id of 128 bits . generation . verifier of 256 bits . signature; ids and verifiers never repeat
+    (ASVS-7.2.3, NIST-5.1-d, WSTG-SESS-01e)."""
     world = World()
     seen = []
     for _ in range(50):

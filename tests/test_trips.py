@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scsession_secure import SCsessionMiddleware
+from scsession_secure.testing import Clock
 from tests.guarded import COOKIE, OTHER_SECRET, SECRET, CountingStore, Site, without
 from tests.harness import asgi
 from tests.harness.browser import FIREFOX, Browser
@@ -19,6 +20,14 @@ async def visitor(**settings: Any) -> tuple[Site, Browser]:
     return where, browser
 
 
+#: A login reads the account rows of the owner and of everyone.
+ADMIT = ["get", "get"]
+#: The first one makes both, or the owner's.
+FIRST_ADMIT, FIRST_OF_OWNER = ["get", "create", "get", "create"], ["get", "create", "get"]
+#: Whether the owner's account row still allows what a login or a rotation has made, or what is about to be touched.
+ASK = ["get"]
+#: Each worker looks at everyone's row once in `websocket_recheck` (30 s), in a request with somebody's session.
+LOOK = ["get"]
 #: What a request with a live session does; the calls that it costs.
 WITH_A_SESSION = [
     ("/", ["get"]),
@@ -30,17 +39,17 @@ WITH_A_SESSION = [
     ("/logout", ["get", "end"]),
     ("/clear", ["get", "end"]),
     ("/invalidate", ["get", "end"]),
-    ("/regenerate", ["get", "end", "create"]),
-    ("/login?who=bob", ["get", "end", "create"]),
-    ("/login?who=ada", ["get", "end", "create"]),
-    ("/write?role=editor", ["get", "end", "create"]),
+    ("/regenerate", ["get", "end", "create", *ASK]),
+    ("/login?who=bob", ["get", *FIRST_OF_OWNER, "end", "create", *ASK]),
+    ("/login?who=ada", ["get", *ADMIT, "end", "create", *ASK]),
+    ("/write?role=editor", ["get", "end", "create", *ASK]),
 ]
 WITHOUT = ["/", "/read", "/flashes", "/logout", "/clear", "/invalidate", "/regenerate"]
 
 
 @pytest.mark.parametrize(("path", "calls"), WITH_A_SESSION)
 async def test_with_a_session(path: str, calls: list[str]):
-    """One read for the cookie, and one call for what is to be changed."""
+    """One read for the cookie, and one call for what is to be changed; a new ID asks the owner's account as well."""
     where, browser = await visitor()
     assert (await browser.post(path)).status == 200
     assert where.store.trips() == calls
@@ -55,12 +64,56 @@ async def test_without_a_cookie(path: str, method: str):
     assert (response.set_cookies, where.store.trips(), where.store.rows) == ([], [], {})
 
 
-@pytest.mark.parametrize("path", ["/write", "/login", "/flash"])
+@pytest.mark.parametrize("path", ["/write", "/flash"])
 async def test_a_first_write(path: str):
-    """A new session costs one call."""
+    """A new session of nobody costs one call."""
     where = Site()
     await where.browser().post(path)
     assert where.store.trips() == ["create"]
+
+
+async def test_a_first_login():
+    """Without a cookie a login costs that one, and three more for the account rows, which the first login makes."""
+    where = Site()
+    await where.browser().post("/login")
+    assert where.store.trips() == [*FIRST_ADMIT, "create", *ASK]
+    await where.browser().post("/login")
+    assert where.store.trips() == [*ADMIT, "create", *ASK]
+    await where.browser().post("/login?who=bob")
+    assert where.store.trips() == [*FIRST_OF_OWNER, "create", *ASK]
+
+
+@pytest.mark.parametrize(
+    ("path", "calls"), [("/write?a=1", ["get", "update"]), ("/regenerate", ["get", "end", "create"])]
+)
+async def test_nobodys_session(path: str, calls: list[str]):
+    """No account is asked for a session of nobody, whatever it does and however old it is."""
+    where = Site()
+    browser = where.browser()
+    await browser.post("/write")
+    where.clock.move(600)
+    where.store.trips()
+    await browser.post(path)
+    assert where.store.trips() == calls
+
+
+async def test_a_store_that_cannot_list():
+    """Where nobody can list an owner's sessions there are no account rows: a login costs what it always did."""
+
+    class Unlisted(CountingStore):
+        def __getattr__(self, name: str) -> Any:
+            if name == "owned_by":
+                raise AttributeError(name)
+            return super().__getattr__(name)
+
+    clock = Clock()
+    where = Site(store=Unlisted(clock), clock=clock)
+    browser = where.browser()
+    await browser.post("/login")
+    await browser.post("/login")
+    where.clock.move(90)
+    await browser.post("/regenerate")
+    assert where.store.trips() == ["create", "get", "end", "create", "get", "end", "create"]
 
 
 @pytest.mark.parametrize(
@@ -106,20 +159,21 @@ async def test_writing_what_is_there_already():
 
 
 async def test_a_touch_in_an_interval():
-    """Activity is noted at most once in `touch_interval` (60 s at the default idle timeout), and a write notes it
-    too."""
+    """Activity is noted at most once in `touch_interval` (60 s at the default idle timeout), by writes, too. The
+    owner's account is asked before that, and no more often."""
     where, browser = await visitor()
     expected = []
     for step in range(1, 13):  # every 20 s
         where.clock.move(20)
         await browser.get("/")
-        expected += ["get", "update"] if step % 3 == 0 else ["get"]
+        expected += ["get", *(LOOK if step % 2 == 0 else []), *([*ASK, "update"] if step % 3 == 0 else [])]
     assert where.store.trips() == expected
     where.clock.move(59)
     await browser.post("/write?k=new")
     where.clock.move(59)
     await browser.get("/read")
-    assert where.store.trips() == ["get", "update", "get"]
+    await browser.post("/write?k=newer")
+    assert where.store.trips() == ["get", *LOOK, "update", "get", *LOOK, *ASK, "update", "get", "update"]
 
 
 async def test_parallel_activity_is_cheap():
@@ -132,11 +186,12 @@ async def test_parallel_activity_is_cheap():
 
 
 async def test_passive_paths_touch_nothing():
-    """A poll is no activity: it costs its read, however late it comes."""
+    """A poll is no activity: it costs its read, however late it comes, and asks no account."""
     where, browser = await visitor(passive=["/read"])
     where.clock.move(600)
-    await browser.get("/read")
-    assert where.store.trips() == ["get"]
+    for _ in range(3):
+        await browser.get("/read")
+    assert where.store.trips() == ["get", *LOOK, "get", "get"]
 
 
 async def test_excluded_paths_ask_nothing():
@@ -148,13 +203,10 @@ async def test_excluded_paths_ask_nothing():
 
 async def test_a_renewal():
     """A renewal is one call more than the request would cost; the next request confirms the new verifier, once."""
-    where, browser = await visitor(touch_interval=899)
-    where.clock.move(450)
-    await browser.post("/write?k=1")
-    where.store.trips()
-    where.clock.move(450)
+    where, browser = await visitor(idle_timeout=7200, touch_interval=3600)
+    where.clock.move(900)
     assert len((await browser.get("/read")).set_cookies) == 1
-    assert where.store.trips() == ["get", "update"]
+    assert where.store.trips() == ["get", *LOOK, "update"]
     await browser.get("/read")
     assert where.store.trips() == ["get", "update"]
     await browser.get("/read")
@@ -163,13 +215,10 @@ async def test_a_renewal():
 
 async def test_an_untouched_session_is_not_renewed():
     """A renewal that is due waits for a request that looks at the session."""
-    where, browser = await visitor(touch_interval=899)
-    where.clock.move(450)
-    await browser.post("/write?k=1")
-    where.clock.move(450)
-    where.store.trips()
+    where, browser = await visitor(idle_timeout=7200, touch_interval=3600)
+    where.clock.move(900)
     assert (await browser.get("/")).set_cookies == []
-    assert where.store.trips() == ["get"]
+    assert where.store.trips() == ["get", *LOOK]
 
 
 async def test_a_suspended_client():

@@ -28,6 +28,7 @@ from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.testing import Clock
 from tests.harness import asgi
 from tests.harness.browser import Browser
+from tests.rows import sessions
 
 __all__ = ["SECRET", "Done", "Site", "Spy", "Visitor", "heard", "named"]
 
@@ -90,9 +91,9 @@ class Spy:
         await self.inner.close()
 
     async def live(self) -> dict[str, Row]:
-        """The sessions that have not ended. (A row without fields is a name that was claimed.)"""
+        """The sessions that have not ended."""
         found = {id: await self.inner.get(id) for id in self.ids}
-        return {id: row for id, row in found.items() if isinstance(row, Row) and row.fields}
+        return sessions({id: row for id, row in found.items() if isinstance(row, Row)})
 
     def count(self, *names: str) -> int:
         return sum(name in names for name, _ in self.calls)

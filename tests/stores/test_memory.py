@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scsession_secure.errors import ConfigurationError
-from scsession_secure.record import ENDED_RETENTION, Ended, Patch, Row
+from scsession_secure.record import BIRTH, ENDED_RETENTION, Ended, Patch, Row
 from scsession_secure.stores import OwnerIndex, Sweeper
 from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.testing import Clock
@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 
 def row(clock: Clock, after: float = 100, owner: str | None = None) -> Row:
-    return Row(1, clock.now + after, owner, {"d:a": b"1"})
+    return Row(1, clock.now + after, owner, {BIRTH: b"-", "d:a": b"1"})
 
 
 def at_once(call: Coroutine[Any, Any, Any]) -> Any:
@@ -97,6 +97,21 @@ async def test_who_is_evicted(clock):
     assert await store.get("anonymous") == Ended("evicted", clock.now)
     assert found[1].row.expires_at == clock.now + 90
     assert await store.owned_by("ann") == {}
+
+
+async def test_what_is_no_session_stays(clock):
+    """An owner's row, whose loss would log the owner out, neither counts nor makes room."""
+    store = MemoryStore(max_sessions=2, clock=clock)
+    for number in range(5):
+        assert await store.create(f"account-{number}", Row(1, clock.now + 10, None, {"@stamp": b"1"}))
+    for number in range(3):
+        assert await store.create(f"session-{number}", row(clock, 100 + number, "ann"))
+    assert set(await store.owned_by("ann")) == {"session-1", "session-2"}
+    clock.move(20)
+    await store.create("session-3", row(clock, 200, "ann"))
+    assert set(await store.owned_by("ann")) == {"session-2", "session-3"}
+    found = [one.id for one in await store.sweep(clock.now, 100)]
+    assert found == ["session-0", "session-1", *(f"account-{number}" for number in range(5))]
 
 
 async def test_reports_keep_to_the_limit(clock):

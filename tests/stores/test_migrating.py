@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from scsession_secure.errors import ConfigurationError, StoreUnavailable
-from scsession_secure.record import ENDED_RETENTION, Conflict, Ended, Patch, Row
+from scsession_secure.record import BIRTH, ENDED_RETENTION, Conflict, Ended, Patch, Row
 from scsession_secure.stores import OwnerIndex, Store, Sweeper, Swept
 from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.stores.migrating import MigratingStore
@@ -23,6 +23,9 @@ from tests.harness import asgi
 from tests.harness.forwarding import Forwarding
 from tests.harness.snippets import snippets
 from tests.races.world import SECRET
+
+#: What tells a session from the other rows of a store.
+BORN = {BIRTH: b"-"}
 
 
 class Mixed(MigratingStore):
@@ -109,7 +112,8 @@ class Site:
         self.waiting = MigratingStore(*halves, moving=False)
 
     def row(self, owner: str | None = None, **fields: bytes) -> Row:
-        return Row(1, self.clock.now + 1800, owner, {f"d:{key}": value for key, value in fields.items()})
+        data = {f"d:{key}": value for key, value in fields.items()}
+        return Row(1, self.clock.now + 1800, owner, BORN | data)
 
     async def begun_move(self, id: str, **fields: bytes) -> Row:
         """A session in the old store, and the copy of a worker that died before its next step."""
@@ -174,7 +178,7 @@ async def test_a_write_moves_the_session(site):
     await site.old.create("id", row)
     version = await site.moving.update("id", Patch(put={"d:a": b"3"}, extend_to=site.clock.now + 9999))
     assert isinstance(version, int)
-    expected = Row(version, site.clock.now + 9999, "ann", {"d:a": b"3", "d:b": b"2"})
+    expected = Row(version, site.clock.now + 9999, "ann", {**BORN, "d:a": b"3", "d:b": b"2"})
     for worker in workers(site):
         assert await worker.get("id") == expected
     assert isinstance(await site.old.get("id"), Ended)
@@ -188,12 +192,12 @@ async def test_a_waiting_worker_writes_where_the_session_is(site):
     await site.waiting.update("id", Patch(put={"d:b": b"2"}))
     left = await site.old.get("id")
     assert isinstance(left, Row)
-    assert left.fields == {"d:a": b"1", "d:b": b"2"}
+    assert left.fields == {**BORN, "d:a": b"1", "d:b": b"2"}
     await site.moving.update("id", Patch(put={"d:c": b"3"}))
     await site.waiting.update("id", Patch(put={"d:d": b"4"}))
     found = await site.moving.get("id")
     assert isinstance(found, Row)
-    assert found.fields == {"d:a": b"1", "d:b": b"2", "d:c": b"3", "d:d": b"4"}
+    assert found.fields == {**BORN, "d:a": b"1", "d:b": b"2", "d:c": b"3", "d:d": b"4"}
     assert isinstance(await site.old.get("id"), Ended)
 
 
@@ -351,7 +355,10 @@ async def test_a_begun_move_is_finished(site):
     for worker in workers(site):
         found = await worker.get("id")
         assert isinstance(found, Row)
-        assert (found.fields, found.expires_at) == ({"d:a": b"1", "d:c": b"3", "d:d": b"4"}, site.clock.now + 60)
+        assert (found.fields, found.expires_at) == (
+            {**BORN, "d:a": b"1", "d:c": b"3", "d:d": b"4"},
+            site.clock.now + 60,
+        )
 
 
 async def test_a_begun_move_of_what_has_not_changed(site):
@@ -432,7 +439,7 @@ async def test_damaged_marks(site):
     await site.new.update("other", Patch(put={"@moved": b"\xc1"}))
     found = await site.moving.get("other")
     assert isinstance(found, Row)
-    assert found.fields == {"d:a": b"1"}
+    assert found.fields == {**BORN, "d:a": b"1"}
 
 
 # -- what is swept ----------------------------------------------------------------------------------------------------
@@ -603,6 +610,21 @@ async def test_close_closes_both(site):
     with pytest.raises(StoreUnavailable):
         await MigratingStore(Closing("new"), Closing("old")).close()
     assert closed == ["new", "old"]
+
+
+async def test_what_is_no_session_moves_when_it_is_read(site: Site) -> None:
+    """The row of an owner, or of everyone, is seldom written: a look brings it over, or a worker that has the new store
+    alone would make another, and log everybody out."""
+    account = Row(1, site.clock.now + 1800, None, {"@stamp": b"1"})
+    await site.old.create("account", account)
+    assert await site.moving.get("account") == account
+    found = await site.new.get("account")
+    assert isinstance(found, Row)
+    assert found.fields["@stamp"] == b"1"
+    assert await site.moving.get("account") == account
+    await site.old.create("another", account)
+    assert await site.waiting.get("another") == account
+    assert await site.new.get("another") is None
 
 
 async def test_what_it_costs(site):

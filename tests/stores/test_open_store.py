@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from scsession_secure.errors import ConfigurationError
-from scsession_secure.record import Ended, Row
+from scsession_secure.record import BIRTH, Ended, Row
 from scsession_secure.stores import open_store
 from scsession_secure.stores.memory import MemoryStore
 from scsession_secure.stores.sqlite import SQLiteStore
@@ -20,7 +20,7 @@ async def test_memory():
     store = open_store("memory://?max_sessions=1", clock=lambda: 7.0)
     assert isinstance(store, MemoryStore)
     for id in "ab":
-        await store.create(id, Row(1, 50.0, None, {}))
+        await store.create(id, Row(1, 50.0, None, {BIRTH: b""}))
     assert await store.get("a") == Ended("evicted", 7.0)
 
 

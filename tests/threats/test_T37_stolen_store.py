@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from scsession_secure import Session
+from scsession_secure.account import EVERYONE, account_id
 from scsession_secure.crypto import Sealer, unb64
+from scsession_secure.record import Row
 from scsession_secure.stores.sqlite import SQLiteStore
 from tests.threats.remote import Kind, Sites, Wire
 from tests.threats.world import COOKIE, Clock, Site, files, whoami
@@ -41,9 +43,10 @@ async def test_it_is_of_no_use(tmp_path: Path) -> None:
 
 
 async def test_without_sealing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant that stores values as they are gives them away; still no credential."""
+    """The mutant that stores values as they are gives them away, and what is kept for the list of devices; still no
+    credential."""
     monkeypatch.setattr(Sealer, "seal", lambda _self, _name, value: value)
-    assert await attack(tmp_path) == ["card", "flash"]
+    assert await attack(tmp_path) == ["card", "flash", "agent"]
 
 
 async def attack_a_server(kind: Kind, sites: Sites, wire: Wire) -> list[str]:
@@ -83,16 +86,23 @@ async def test_of_a_server_without_sealing(
     """The same mutant is noticed there, in whatever form a server is given it."""
     monkeypatch.setattr(Sealer, "seal", lambda _self, _name, value: value)
     monkeypatch.setattr(Sealer, "open", lambda _self, _name, value: value)
-    assert await attack_a_server(kind, sites, wire) == ["card", "flash"]
+    devices = [] if kind.name == "memcached" else ["agent"]  # where nobody can list them, nothing is kept of them
+    assert await attack_a_server(kind, sites, wire) == [*devices, "card", "flash"]
 
 
 async def test_what_is_in_clear() -> None:
-    """What is not defended: names of keys, the owner's id, times, ids and hashes are in clear."""
+    """What is not defended: names of keys, the owner's id, times, ids and hashes are in clear. How and from where
+    somebody logged in is sealed; an account row has an id that follows from the owner, and random bytes."""
     site = Site()
     await site.signed_in("ada", card="4111")
     (row,) = (await site.store.live()).values()
     assert row.owner == "ada"
-    assert set(row.fields) == {"d:user_id", "d:card", "@birth", "@token", "@seen"}
+    assert set(row.fields) == {"d:user_id", "d:card", "@birth", "@token", "@seen", "@who"}
+    assert b"Mozilla" not in row.fields["@who"]
+    for id in (account_id("ada"), EVERYONE):
+        account = await site.store.inner.get(id)
+        assert isinstance(account, Row)
+        assert (account.owner, set(account.fields), len(account.fields["@stamp"])) == (None, {"@stamp"}, 16)
 
 
 async def test_equal_values_look_different() -> None:

@@ -41,7 +41,8 @@ async def test_nothing_is_run(tmp_path: Path) -> None:
 
 
 async def test_with_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant that reads rows with pickle runs it."""
+    """The mutant that keeps rows as pickles runs it."""
+    monkeypatch.setattr(sqlite_module, "_encode", lambda fields: pickle.dumps(dict(fields)))
     monkeypatch.setattr(sqlite_module, "_decode", lambda packed: pickle.loads(packed) or {})  # noqa: S301 - the mutant
     assert await attack(tmp_path)
 

@@ -50,9 +50,10 @@ async def test_with_data_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _everything(ctx: Any, old: Any, rotation: Any, changes: Any, final: Any) -> Any:
     from scsession_secure.commit.records import Content, born
+    from scsession_secure.commit.who import logged_in
 
     values = {**final[0], **changes.put}
-    return Content(values, final[1], born(ctx, old.birth.lineage), None, changes.put)
+    return Content(values, final[1], born(ctx, old.birth.lineage), None, changes.put, logged_in(ctx))
 
 
 async def test_a_logout_that_keeps_data_keeps_it_readable() -> None:

@@ -121,8 +121,8 @@ async def test_a_worker_that_dies(moving: Callable[..., Move], act: str) -> None
     """FLT-05, CWE-362: at whichever call of a move a worker dies, nothing that was acknowledged is lost, and no end is
     undone: not that of another worker afterwards, either."""
     move = moving()
-    for calls in range(1, 9):
-        victim = await move.before().signed_in("ada", kept="yes")
+    for calls in range(1, 13):
+        victim = await move.worker(moving=False).signed_in("ada", kept="yes")
         thief = victim.clone()
         victim.app = move.worker(dies_after=calls).app
         done = await victim.do(ACTS[act], method="POST")

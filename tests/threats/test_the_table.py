@@ -16,7 +16,7 @@ PACKAGE = ROOT / "scsession_secure"
 #: How ids of the requirements and of the attack catalogue look.
 KNOWN = re.compile(
     r"""ASVS-\d{1,2}\.\d{1,2}\.\d{1,2} | WSTG-(SESS|ATHN|ATHZ)-\d\d[a-z]? | NIST-\d\.\d(\.\d)?(-[a-z0-9]+)?
-    | (SMCS|CT|ACS|WS|DOS|JWT|KS|DES|CSRF|FM|LV|LCS|COOK)-\d\d
+    | (SMCS|CT|ACS|MFA|TX|WS|DOS|JWT|KS|DES|CSRF|FM|LV|LCS|COOK)-\d\d
     | (FIX|RACE|EXP|CACHE|PARSE|INJ|KEY|SER|FLT|LIFE|SIG|UA|META)-\d\d
     | (CHIPS|CSD|CACHE|DBSC)-\d | CWE-\d{2,4} | RFC[ ]\d{4}""",
     re.VERBOSE,
