@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .session import SessionIO
 
-__all__ = ["Authentication", "Authenticated", "owner_text"]
+__all__ = ["Authenticated", "Authentication", "checked_level", "owner_text"]
 
 _MAX_METHODS = 16
 
@@ -180,7 +180,7 @@ class Authentication(Tracked):
                 "SC080", "login(remember=True) needs remember_timeout.", "Set remember_timeout, say to 30 days."
             )
         authenticated = Authenticated(
-            _methods(method), _level(level), at=authenticated_at, remember=remember, stamp=stamp
+            _methods(method), checked_level(level), at=authenticated_at, remember=remember, stamp=stamp
         )
         self[self._policy.owner_key] = owner
         if keep is not None:
@@ -211,7 +211,7 @@ class Authentication(Tracked):
         if elevated_for is not None and level is None:
             raise ValueError("elevated_for needs a level")
         lasting = None if elevated_for is None else seconds(elevated_for, "elevated_for")
-        authenticated = Authenticated(_methods(method), None if level is None else _level(level), lasting)
+        authenticated = Authenticated(_methods(method), None if level is None else checked_level(level), lasting)
         self._writing()
         if not self._login_requested:
             self._authenticated = authenticated
@@ -305,7 +305,8 @@ def _is_name(method: object) -> bool:
     return isinstance(method, str) and method.isprintable() and 0 < len(method) <= codec.MAX_KEY_CHARS
 
 
-def _level(level: int) -> int:
+def checked_level(level: int) -> int:
+    """Raises ValueError."""
     if type(level) is not int or level < 1:
         raise ValueError("a level is a whole number from 1")
     return level

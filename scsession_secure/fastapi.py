@@ -25,6 +25,7 @@ except ImportError as error:  # pragma: no cover - the tests have FastAPI
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 
+from .authentication import checked_level
 from .middleware import SCsessionMiddleware
 from .policy import Policy, PolicyOverrides
 from .session import Session, get_session
@@ -89,9 +90,9 @@ def RequireFresh(max_age: float | timedelta) -> Depends:  # noqa: N802 - reads a
 def RequireLevel(level: int, max_age: float | timedelta | None = None) -> Depends:  # noqa: N802 - as above
     """The same for a login of at least this level, which is at most `max_age` old if that is given.
 
-    Seconds or timedelta. Raises ConfigurationError (SC022) for what is no duration.
+    Seconds or timedelta. Raises ConfigurationError (SC022) for what is no duration, ValueError for what is no level.
     """
-    age = None if max_age is None else seconds(max_age, "max_age")
+    age, level = None if max_age is None else seconds(max_age, "max_age"), checked_level(level)
 
     async def strong(session: CurrentSession) -> str:
         return require_level(session, level, age)

@@ -16,7 +16,7 @@ from .authentication import owner_text
 from .carriers import finish
 from .commit.admission import end_chain
 from .commit.browsers import end_series, move_series, series_in
-from .commit.records import expired, parsed
+from .commit.records import expired, parsed, successor_ids
 from .commit.who import who_of
 from .context import CLOCK_SKEW, Context
 from .crypto import Keyring
@@ -27,7 +27,6 @@ from .policy import Policy
 from .record import SERIES, TOKEN, Ended, Possession, Record, Row, Series, Who, unpack
 from .session import Session
 from .stepup import require_login
-from .token import Token
 
 if TYPE_CHECKING:
     from .stores import Store
@@ -247,8 +246,11 @@ class SessionManager:
             for _ in range(_MAX_HOPS):
                 if not isinstance(found, Ended) or found.reason != "replaced":
                     break
-                id = ctx.setup.carrier.reader.next_record(Token(ctx.setup.keyring.newest, id, 0, "")).id
-                found = await ctx.store.get(id)
+                for follower in successor_ids(ctx, id):
+                    found = await ctx.store.get(follower)
+                    if found is not None:
+                        id = follower
+                        break
         return id, found
 
     @_whole
@@ -272,16 +274,17 @@ class SessionManager:
         return await self._end_all(others, found.browsers.keys() - {own}, reason)
 
     @_whole
-    async def revoke_all(self, owner: Owner | None = None) -> int:
+    async def revoke_all(self, owner: Owner | None = None, *, reason: str = "revoked") -> int:
         """End all sessions of an owner, this one too if it is his, also those that are just being made, and forget all
-        his browsers: how many devices this call logged out. When it returns, none is good for anything any more; an
+        his browsers: how many devices this call logged out. `reason` is for the events: "credential_change" where a
+        password was reset by mail. When it returns, none is good for anything any more; an
         open socket of another process notices within `websocket_recheck`, and should this worker die on the way, the
         rest ends within `touch_interval`."""
         name = self._owner(owner)
         await revoke(self._ctx.store, await self._account(name), None)
         found = await self._found(name)
-        self._ctx.announce("sessions_revoked", owner=name, reason="revoked", by=self._actor())
-        return await self._end_all(found.sessions, found.browsers, "revoked")
+        self._ctx.announce("sessions_revoked", owner=name, reason=reason, by=self._actor())
+        return await self._end_all(found.sessions, found.browsers, reason)
 
     @_whole
     async def revoke_everyone(self) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from .authentication import checked_level
 from .context import Refuse
 from .errors import LoginRequired, SessionError, StepUpRequired
 from .live import context_of
@@ -63,8 +64,7 @@ def require_level(where: Session | HTTPConnection, level: int, max_age: float | 
     Seconds or timedelta. Raises LoginRequired, StepUpRequired; ValueError for a level below 1; ConfigurationError
     (SC022) for what is no duration.
     """
-    if type(level) is not int or level < 1:
-        raise ValueError(f"level={level!r}: the levels of a login are whole numbers from 1")
+    checked_level(level)
     session, age = _session_of(where), None if max_age is None else seconds(max_age, "max_age")
     owner = require_login(session)
     demands = {"level": level} if age is None else {"level": level, "max_age": int(age)}

@@ -11,13 +11,12 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Final
 
-from .commit.records import parsed
+from .commit.records import parsed, successor_ids
 from .context import Context
 from .errors import StoreUnavailable
 from .layers.revocation import ended_from_outside
 from .layers.timeouts import expired
 from .record import Ended, Record, Row
-from .token import Token
 
 __all__ = ["Watch"]
 
@@ -140,11 +139,8 @@ class Watch(ABC):
         return await ended_from_outside(ctx, record, (1 - _PACE) * ctx.setup.policy.recheck, due=True)
 
     async def _successor(self, id: str) -> tuple[str, Row | Ended | None]:
-        """What follows a record at a rotation. It is named by the key of the cookie that was presented, and this worker
-        need not know which one that was."""
-        setup = self._ctx.setup
-        for key_id in setup.keyring:
-            follower = setup.carrier.reader.next_record(Token(key_id, id, 0, "")).id
+        """What follows a record at a rotation."""
+        for follower in successor_ids(self._ctx, id):
             found = await self._get(follower)
             if found is not None:
                 return follower, found

@@ -132,6 +132,12 @@ def shop() -> Shop:
 # -- what is given -----------------------------------------------------------------------------------------------------
 
 
+def test_what_is_no_level():
+    """It fails where it is written, not at the first request."""
+    with pytest.raises(ValueError, match="from 1"):
+        RequireLevel(0)
+
+
 async def test_the_session_is_the_requests(shop: Shop):
     """`CurrentSession` is `request.session` itself, logged in or not."""
     for browser in (shop.browser(), await shop.signed_in()):

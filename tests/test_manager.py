@@ -294,6 +294,16 @@ async def test_all_of_an_owner() -> None:
     assert await manage(root, lambda manager: manager.revoke_all("nobody has this name")) == 0
 
 
+async def test_after_a_reset_by_mail() -> None:
+    """FP-02, ASVS-7.4.3: where nobody is logged in the reason can be said."""
+    site = Site()
+    ada = await logged_in(site)
+    events = heard("sessions_revoked", "session_destroyed")
+    await manage(site.visitor(), lambda manager: manager.revoke_all("ada", reason="credential_change"))
+    assert not await alive(site, ada)
+    assert [event.reason for event in events] == ["credential_change"] * 2
+
+
 async def test_all_of_his_own() -> None:
     """ASVS-7.5.2: "log out everywhere" is this session too."""
     site = Site()

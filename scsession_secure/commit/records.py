@@ -48,6 +48,7 @@ __all__ = [
     "operation_of",
     "parsed",
     "patch_of",
+    "successor_ids",
     "touch_due",
 ]
 
@@ -188,6 +189,12 @@ def expired(record: Record, policy: Policy, now: float) -> str | None:
     if now >= record.idle_end(policy.idle):
         return "idle"
     return None
+
+
+def successor_ids(ctx: Context, id: str) -> list[str]:
+    """What may follow a record at a rotation: it is named by the key of the cookie that was presented, and nobody else
+    need know which one that was."""
+    return [ctx.setup.carrier.reader.next_record(Token(key_id, id, 0, "")).id for key_id in ctx.setup.keyring]
 
 
 def parsed(id: str, found: object) -> Record | None:
