@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from . import codec
@@ -59,6 +59,10 @@ class Authenticated:
     series: str = ""
 
 
+#: One for all requests: it is made anew for a login only.
+_NOTHING_SAID: Final = Authenticated()
+
+
 class Authentication(Tracked):
     """The part of `Session` that is about who is logged in."""
 
@@ -87,7 +91,7 @@ class Authentication(Tracked):
 
     def _forget_login(self) -> None:
         """What this request wants of it; the pipeline reads it."""
-        self._authenticated = Authenticated()
+        self._authenticated = _NOTHING_SAID
         self._login_requested = False
         self._reauthentication_requested = False
         self._rotation_requested = False

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .account import Everyone, Stamps
+from .account import UNSTAMPED, Everyone, Stamps
 from .events import Event, has_receivers
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Context:
     rotation: Rotation | None = None
 
     # admission
-    stamps: Stamps = field(default_factory=Stamps)  # under which a login of this request makes its session
+    stamps: Stamps = UNSTAMPED  # under which a login of this request makes its session
 
     # persist
     issue: Token | None = None  # the cookie to set
