@@ -30,13 +30,20 @@ check: .venv/.dev ## format, lint and types, also of the examples and of the REA
 	$(PY) -m mypy --config-file= --check-untyped-defs $(SNIPPETS)
 	$(PY) -m basedpyright --pythonpath $(PY) $(wildcard examples) $(SNIPPETS)
 
-bench: .venv/.dev ## side by side with peers
-	$(PY) benchmarks/run.py
+bench: .venv/.bench .bench/starsessions/.made .bench/litestar/.made ## side by side with peers (ARGS=--quick: a part)
+	@bash benchmarks/setup.sh
+	$(PY) -m benchmarks.run $(ARGS)
 
 clean: ## remove what the other targets made
-	rm -rf .venv .coverage htmlcov dist build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .coverage htmlcov dist build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find scsession_secure tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamps hold as long as the list of dependencies and the way to install it are unchanged.
 .venv/.%: pyproject.toml .ci/venv
 	@bash .ci/venv $*
+
+# Peers that need another version of something have an environment of their own.
+.bench/%/.made: benchmarks/peers/%.txt | .venv/.bench
+	$(PY) -m venv --clear .bench/$*
+	.bench/$*/bin/python -m pip --disable-pip-version-check install --quiet -r $< </dev/null
+	@touch $@
