@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .session import SessionIO
 
-__all__ = ["Authenticated", "Authentication", "checked_level", "owner_text"]
+__all__ = ["MAX_METHODS", "Authenticated", "Authentication", "checked_level", "owner_text"]
 
-_MAX_METHODS = 16
+#: Of one session.
+MAX_METHODS: Final = 16
 
 
 def owner_text(value: object) -> str | None:
@@ -300,8 +301,8 @@ class Authentication(Tracked):
 
 def _methods(given: str | Iterable[str] | None) -> tuple[str, ...]:
     methods = () if given is None else (given,) if isinstance(given, str) else tuple(given)
-    if len(methods) > _MAX_METHODS or not all(map(_is_name, methods)):
-        raise ValueError(f'a method is a short printable name ("password", "otp"), and at most {_MAX_METHODS} are kept')
+    if len(methods) > MAX_METHODS or not all(map(_is_name, methods)):
+        raise ValueError(f'a method is a short printable name ("password", "otp"), and at most {MAX_METHODS} are kept')
     return tuple(dict.fromkeys(methods))
 
 

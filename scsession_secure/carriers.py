@@ -89,6 +89,8 @@ class ByReference:
 
     def __init__(self, store: Store, keyring: Keyring, cookie_name: str, *, deadline: float) -> None:
         self.backend = store
+        #: Not by isinstance(): a wrapper may hand the method through.
+        self.indexed = hasattr(store, "owned_by")
         self.reader = TokenReader(keyring, cookie_name)
         self._store: Store = store if store.in_process else _Bounded(store, deadline)
         self._keyring = keyring
@@ -109,10 +111,6 @@ class ByReference:
 
     def sealer(self, record_id: str) -> Sealer:
         return self._keyring.sealer(record_id)
-
-    @property
-    def indexed(self) -> bool:
-        return hasattr(self.backend, "owned_by")  # not isinstance(): a wrapper may hand the method through
 
     async def owned_by(self, owner: str) -> Mapping[str, Row]:
         call = cast("OwnerIndex", self.backend).owned_by(owner)

@@ -104,9 +104,9 @@ class LiveSession:
         return SessionManager(self.ctx)
 
     async def credentials_changed(self) -> None:
-        ctx = self.ctx
         from .stepup import require_login  # which needs this module
 
+        ctx = self.ctx
         require_login(ctx.session)
         if self.started:
             raise SessionCommitted("the response has started: a new ID needs a new cookie")

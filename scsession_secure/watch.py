@@ -11,11 +11,10 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Final
 
-from .commit.records import parsed, successor_ids
+from .commit.records import expired, parsed, successor_ids
 from .context import Context
 from .errors import StoreUnavailable
 from .layers.revocation import ended_from_outside
-from .layers.timeouts import expired
 from .record import Ended, Record, Row
 
 __all__ = ["Watch"]

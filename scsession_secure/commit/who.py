@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ..authentication import Authenticated
+from ..authentication import MAX_METHODS, Authenticated
 from ..context import Context
 from ..crypto import Unopened
 from ..devices import coarse_address
@@ -16,7 +16,6 @@ __all__ = ["carried_on", "client_of", "logged_in", "who_of"]
 
 #: Characters of a User-Agent that are kept: enough to name the browser by.
 _AGENT_CHARS: Final = 200
-_MAX_METHODS: Final = 16
 
 
 def logged_in(ctx: Context) -> Who | None:
@@ -49,7 +48,7 @@ def carried_on(ctx: Context, old: Record) -> Who | None:
 
 
 def _reauthenticated(before: Who, said: Authenticated, now: float) -> Who:
-    methods = tuple(dict.fromkeys((*before.methods, *said.methods)))[-_MAX_METHODS:]
+    methods = tuple(dict.fromkeys((*before.methods, *said.methods)))[-MAX_METHODS:]
     if said.elevated_for is not None and said.level is not None:
         base = max(1, before.level)  # of a browser that was only remembered, somebody has now shown who he is
         return replace(

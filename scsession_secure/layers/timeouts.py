@@ -10,7 +10,7 @@ from ..errors import StoreUnavailable
 from ..loading import load_into
 from ..record import Conflict, Ended, Record, Row, Unreadable, ended_by
 
-__all__ = ["expired", "timeouts"]
+__all__ = ["timeouts"]
 
 
 async def timeouts(ctx: Context) -> Discard | None:
